@@ -1,0 +1,79 @@
+"""Settings of what is done with a trained adapter: pictures, merged pipelines, files for other tools."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from dora_diffusion.config.fields import Settings, free
+from dora_diffusion.config.train import AttentionName
+from dora_diffusion.registry import FORMATS, SAMPLERS
+
+
+def _sampler(name: str) -> str:
+    return name if name == "model" else SAMPLERS.check(name)
+
+
+SamplerName = Annotated[str, AfterValidator(_sampler)]
+FormatName = Annotated[str, AfterValidator(FORMATS.check)]
+
+
+class GenerateConfig(Settings):
+    """Pictures from a base model with an adapter."""
+
+    adapter: Path | None = free(None, "run folder or adapter file; left out, the base model alone draws")
+    pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the adapter was trained on")
+    prompt: str = free("a photo of sks toy", "what to draw")
+    negative_prompt: str = free("", "what to keep out")
+    strength: float = free(1.0, "0 is the base, 1 the adapter; linear in the weights", ge=-2, le=3)
+    mode: Literal["merged", "live"] = free("merged", "merge the adapter into the weights first, or keep it beside them")
+    seed: int = free(0, "seed of the first picture; each next one adds 1", ge=0)
+    num_images: int = free(4, "how many pictures", ge=1, le=1000)
+    sample_batch_size: int = free(4, "pictures made at once", ge=1)
+    num_inference_steps: int = free(25, "sampling steps", ge=1, le=1000)
+    guidance_scale: float = free(5.0, "how strictly the prompt is followed", ge=0, le=50)
+    sampler: SamplerName = free("model", f"model (the base's own), {', '.join(SAMPLERS)}")
+    height: int | None = free(None, "height in pixels, a multiple of 8; left out, the model's own", ge=32, le=4096, multiple_of=8)
+    width: int | None = free(None, "width in pixels, a multiple of 8; left out, the model's own", ge=32, le=4096, multiple_of=8)
+    attention: AttentionName = free("auto", "attention backend: auto, sdpa, xformers")
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = free("auto", "auto: fp32 on a CPU, fp16 on a GPU")
+    cpu: bool = free(False, "draw on the CPU even where there is a GPU")
+    output_dir: Path = free(Path("outputs"), "folder for the pictures")
+
+
+class MergeConfig(Settings):
+    """A plain pipeline with the adapter merged in."""
+
+    adapter: Path | None = free(None, "run folder or adapter file")
+    output_dir: Path = free(Path("merged"), "folder of the merged pipeline")
+    pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the adapter was trained on")
+    strength: float = free(1.0, "0 is the base, 1 the adapter", ge=-2, le=3)
+    precision: Literal["fp32", "fp16", "bf16"] = free("fp32", "precision of the written weights")
+
+
+class ExportConfig(Settings):
+    """An adapter file for another tool."""
+
+    adapter: Path | None = free(None, "run folder or adapter file")
+    format: FormatName = free("diffusers", f"format: {', '.join(FORMATS)}")
+    output: Path = free(Path("adapter.safetensors"), "file to write")
+
+
+class InspectConfig(Settings):
+    """What an adapter file holds."""
+
+    as_json: bool = free(False, "print one JSON document instead of a table (also --json)")
+
+
+class DoctorConfig(Settings):
+    """What this machine has, and whether the photos are fit for training."""
+
+    instance_data_dir: Path | None = free(None, "folder with photos to check")
+    as_json: bool = free(False, "print one JSON document instead of text (also --json)")
+
+
+class DemoConfig(Settings):
+    """Train and draw a sample subject on the embedded base."""
+
+    output_dir: Path = free(Path("demo-output"), "folder for the run and the sheet")
+    max_train_steps: int = free(250, "training steps", ge=1)

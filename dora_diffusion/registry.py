@@ -1,0 +1,118 @@
+"""The named choices of every kind of part: one line a part.
+
+A registry maps a name to ``"module:attribute"``. Reading the names imports nothing, so ``--help`` can list every choice without
+torch; ``load`` imports the one part that is used. Contract tests run over every name.
+"""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from dora_diffusion.errors import ConfigError
+
+
+class Registry:
+    """The named choices for one kind of part. Fixed when made; nothing registers itself.
+
+    Args:
+        kind: what the names are, in the words of an error message ("adapter kind").
+        parts: name to ``"module:attribute"``.
+    """
+
+    def __init__(self, kind: str, parts: Mapping[str, str]):
+        self.kind = kind
+        self._parts = dict(parts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
+    def check(self, name: str) -> str:
+        """Return ``name`` if it is known.
+
+        Raises:
+            ConfigError: it is not; the message lists the known names and the nearest one.
+        """
+        if name in self._parts:
+            return name
+        raise ConfigError(f"Unknown {self.kind} {name!r}; known: {', '.join(self._parts)}.{did_you_mean(name, self._parts)}")
+
+    def load(self, name: str) -> Any:
+        """Import the part called ``name``.
+
+        Raises:
+            ConfigError: the name is unknown.
+        """
+        module, attribute = self._parts[self.check(name)].split(":")
+        return getattr(import_module(module), attribute)
+
+
+def did_you_mean(word: str, known: Mapping[str, object] | list[str]) -> str:
+    """`` Did you mean 'x'?`` for the nearest known word, or nothing."""
+    near = get_close_matches(word, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+ADAPTERS = Registry(
+    "adapter kind",
+    {
+        "dora": "dora_diffusion.adapters.dora:DORA",
+        "lora": "dora_diffusion.adapters.lora:LORA",
+    },
+)
+
+FAMILIES = Registry(
+    "model family",
+    {
+        "sd1": "dora_diffusion.models.sd1:SD1",
+    },
+)
+
+ATTENTION_BACKENDS = Registry(
+    "attention backend",
+    {
+        "sdpa": "dora_diffusion.models.attention:SDPA",
+        "xformers": "dora_diffusion.models.attention:XFORMERS",
+    },
+)
+
+FORMATS = Registry(
+    "export format",
+    {
+        "diffusers": "dora_diffusion.formats.diffusers_format:DIFFUSERS",
+    },
+)
+
+SAMPLERS = Registry(
+    "sampler",
+    {
+        "ddim": "diffusers:DDIMScheduler",
+        "euler": "diffusers:EulerDiscreteScheduler",
+        "dpmpp_2m": "diffusers:DPMSolverMultistepScheduler",
+        "unipc": "diffusers:UniPCMultistepScheduler",
+    },
+)
+
+OPTIMIZERS = Registry(
+    "optimizer",
+    {
+        "adamw": "dora_diffusion.training.optim:adamw",
+    },
+)
+
+COMMANDS = Registry(
+    "command",
+    {
+        "demo": "dora_diffusion.cli.demo:run",
+        "train": "dora_diffusion.cli.train:run",
+        "generate": "dora_diffusion.cli.generate:run",
+        "merge": "dora_diffusion.cli.merge:run",
+        "export": "dora_diffusion.cli.export:run",
+        "inspect": "dora_diffusion.cli.inspect:run",
+        "doctor": "dora_diffusion.cli.doctor:run",
+        "app": "dora_diffusion.cli.app:run",
+    },
+)
