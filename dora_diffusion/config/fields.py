@@ -3,14 +3,24 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
+
+from dora_diffusion.errors import ConfigError
+from dora_diffusion.registry import did_you_mean
 
 
 class Settings(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def __init__(self, **values: Any):
+        """Raises: ConfigError: an unknown name or a value out of range, in plain words whoever builds it: flags, YAML or Python."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(" ".join(explain(type(self), error))) from None
 
 
 def identity(default: Any, help: str, **limits: Any) -> Any:
@@ -45,3 +55,19 @@ def value_at(settings: BaseModel, dotted: str) -> Any:
     for part in dotted.split("."):
         value = getattr(value, part)
     return value
+
+
+def explain(kind: type[BaseModel], error: ValidationError) -> list[str]:
+    """One plain sentence for each fault pydantic found."""
+    names = {name.rpartition(".")[2]: name for name, _ in walk(kind)}
+    sentences = []
+    for fault in error.errors():
+        name = ".".join(str(part) for part in fault["loc"])
+        leaf = name.rpartition(".")[2]
+        if fault["type"] == "extra_forbidden":
+            place = f" It belongs under {names[leaf].rpartition('.')[0]!r}." if leaf in names else did_you_mean(leaf, names)
+            sentences.append(f"Unknown setting {name!r}.{place}")
+        else:
+            rule = fault["msg"].replace("Input should be", "must be")
+            sentences.append(f"{name} {rule}, got {fault['input']!r}.")
+    return sentences

@@ -39,6 +39,7 @@ class ModelConfig(Settings):
     prediction_type: Literal["epsilon", "v_prediction"] | None = identity(
         None, "what the model predicts; left out, the model's own configuration decides"
     )
+    allow_pickle: bool = free(False, "read .bin weights, which are pickles and can run any code they like")
     attention: AttentionName = free("auto", f"attention backend: auto, {', '.join(ATTENTION_BACKENDS)}")
 
 

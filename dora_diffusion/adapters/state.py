@@ -1,0 +1,45 @@
+"""An adapter as plain data: what every file format reads and writes."""
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+Fingerprint = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """One layer: ``A (rank, in_flat)``, ``B (out, rank)``, ``magnitude (out,)`` or None, float32 on the CPU.
+
+    ``weight_shape`` is the frozen weight's; ``scale`` is alpha / rank, not folded into anything.
+    """
+
+    A: Tensor
+    B: Tensor
+    scale: float
+    magnitude: Tensor | None
+    weight_shape: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        return self.A.shape[0]
+
+
+@dataclass(frozen=True)
+class AdapterState:
+    """A whole adapter.
+
+    Args:
+        kind: a name in ``registry.ADAPTERS``.
+        layers: by canonical name: the component ("unet", "text_encoder") and the diffusers path, text encoders always with
+            ``text_model.``.
+        base_name: what the base was called when the adapter was trained.
+        fingerprint: row norms of the base's adapted layers (see ``fingerprint.py``).
+        metadata: anything else worth carrying: trigger, prompts, the run's settings.
+    """
+
+    kind: str
+    layers: dict[str, LayerState]
+    base_name: str = ""
+    fingerprint: Fingerprint = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)

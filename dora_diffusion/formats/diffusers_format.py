@@ -1,0 +1,102 @@
+"""``pytorch_lora_weights.safetensors``, as diffusers and PEFT read it: the run's own file.
+
+    unet.<path>.lora_A.weight                              (rank, in) or (rank, in, kh, kw)
+    unet.<path>.lora_B.weight                              (out, rank) or (out, rank, 1, 1)
+    unet.<path>.lora_magnitude_vector.weight               (out,) or (1, out, 1, 1)
+    text_encoder.text_model.encoder.layers.0.<...>         the same
+
+alpha / rank is folded into B, because no reader finds an alpha here; magnitudes end in ``.weight``, because transformers 5 drops
+them otherwise; everything is float32. What the readers do not need stands in the header under ``dora_diffusion.*``.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from dora_diffusion.adapters import AdapterState, LayerState
+from dora_diffusion.errors import FormatError
+from dora_diffusion.formats.files import check_finite, read_safetensors, write_safetensors
+
+DOWN, UP, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector.weight"
+PREFIX = "dora_diffusion."
+
+
+class DiffusersFormat:
+    """Writes and reads the file that ``pipe.load_lora_weights(folder)`` loads."""
+
+    name = "diffusers"
+    readers = "diffusers, PEFT"
+
+    def recognises(self, keys: list[str]) -> bool:
+        """Whether these tensor names are of this format."""
+        return any(key.endswith(DOWN) for key in keys)
+
+    def write(self, state: AdapterState, path: Path) -> None:
+        """Write ``state``. Raises: MachineError."""
+        tensors: dict[str, Tensor] = {}
+        for name, layer in state.layers.items():
+            tensors |= {f"{name}{suffix}": tensor for suffix, tensor in _layer_tensors(layer).items()}
+        own = {f"{PREFIX}{key}": value for key, value in state.metadata.items()}
+        own |= {
+            f"{PREFIX}kind": state.kind,
+            f"{PREFIX}base_name": state.base_name,
+            f"{PREFIX}fingerprint": json.dumps(state.fingerprint, separators=(",", ":")),
+        }
+        write_safetensors(path, tensors, own)
+
+    def read(self, path: Path) -> AdapterState:
+        """Read a file of ours, or one that diffusers' or PEFT's own scripts wrote in this layout.
+
+        Raises:
+            FormatError: it is not whole, or a layer lacks a part.
+        """
+        tensors, header = read_safetensors(path)
+        check_finite(path, tensors)
+        names = [key.removesuffix(DOWN) for key in tensors if key.endswith(DOWN)]
+        if not names:
+            raise FormatError(f"{path} holds no adapter in diffusers' layout (no key ends in {DOWN}).")
+        layers = {name: _read_layer(path, name, tensors) for name in names}
+        metadata = {key.removeprefix(PREFIX): value for key, value in header.items() if key.startswith(PREFIX)}
+        kind = "dora" if all(layer.magnitude is not None for layer in layers.values()) else "lora"
+        if kind == "lora" and any(layer.magnitude is not None for layer in layers.values()):
+            raise FormatError(f"{path} mixes layers with and without a magnitude; such a file cannot be applied as one adapter.")
+        fingerprint = json.loads(metadata.pop("fingerprint", "{}"))
+        base_name = metadata.pop("base_name", "")
+        metadata.pop("kind", None)
+        return AdapterState(kind, layers, base_name, fingerprint, metadata)
+
+
+def _layer_tensors(layer: LayerState) -> dict[str, Tensor]:
+    shape = layer.weight_shape
+    A, B, magnitude = layer.A, layer.B * layer.scale, layer.magnitude
+    if len(shape) == 4:
+        A, B = A.view(layer.rank, *shape[1:]), B.view(shape[0], layer.rank, 1, 1)
+        magnitude = None if magnitude is None else magnitude.view(1, -1, 1, 1)
+    tensors = {DOWN: A, UP: B}
+    if magnitude is not None:
+        tensors[MAGNITUDE] = magnitude
+    return tensors
+
+
+def _read_layer(path: Path, name: str, tensors: dict[str, Tensor]) -> LayerState:
+    A, B = tensors[f"{name}{DOWN}"], tensors.get(f"{name}{UP}")
+    if B is None:
+        raise FormatError(f"{path}: {name} has a lora_A and no lora_B.")
+    magnitude = tensors.get(f"{name}{MAGNITUDE}", tensors.get(f"{name}{MAGNITUDE.removesuffix('.weight')}"))
+    rows, rank = B.shape[0], A.shape[0]
+    if A.ndim not in (2, 4) or B.ndim != A.ndim or B.shape[1] != rank:
+        raise FormatError(f"{path}: {name} has factors of shapes {list(A.shape)} and {list(B.shape)}, which do not multiply.")
+    if magnitude is not None and magnitude.numel() != rows:
+        raise FormatError(f"{path}: {name} has {rows} rows and a magnitude of {magnitude.numel()}; one norm per output row is expected.")
+    flat = None if magnitude is None else magnitude.float().reshape(-1)
+    return LayerState(A.float().flatten(1), B.float().reshape(rows, rank), 1.0, flat, (rows, *A.shape[1:]))
+
+
+def with_metadata(state: AdapterState, **metadata: str) -> AdapterState:
+    """A copy of ``state`` with more metadata."""
+    return replace(state, metadata={**state.metadata, **metadata})
+
+
+DIFFUSERS = DiffusersFormat()

@@ -1,0 +1,88 @@
+"""``generate(config)``: pictures of the subject, from the live adapter or from merged weights."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dora_diffusion.adapters import AdapterState, inject_state
+from dora_diffusion.config import GenerateConfig
+from dora_diffusion.formats import load_adapter
+from dora_diffusion.inference.device import place
+from dora_diffusion.inference.draw import Drawing, OnStep, draw, sampler_name
+from dora_diffusion.inference.merged_pipeline import MergedWeights
+from dora_diffusion.inference.picture import save_picture
+from dora_diffusion.models import BaseModel, choose_attention, load_base
+
+
+def generate(config: GenerateConfig, on_step: OnStep | None = None) -> list[Path]:
+    """Draw ``config.num_images`` pictures and return the files, each carrying its settings.
+
+    Raises:
+        ModelError, FormatError, AdapterError: base or adapter cannot be read, or do not fit.
+    """
+    state = load_adapter(config.adapter) if config.adapter else None
+    base = _load(config, state)
+    if state is not None:
+        apply_adapter(base, state, config.strength, live=config.mode == "live")
+    drawing = Drawing(
+        config.num_inference_steps,
+        config.guidance_scale,
+        config.negative_prompt,
+        config.height,
+        config.width,
+        config.sampler,
+        config.sample_batch_size,
+    )
+    seeds = [config.seed + k for k in range(config.num_images)]
+    images = draw(base, [config.prompt] * len(seeds), seeds, drawing, on_step)
+    settings = picture_settings(config, base)
+    start = _next_number(config.output_dir)
+    return [
+        save_picture(image, config.output_dir / f"{start + k:05d}.png", {**settings, "seed": seed})
+        for k, (image, seed) in enumerate(zip(images, seeds, strict=True))
+    ]
+
+
+def apply_adapter(base: BaseModel, state: AdapterState, strength: float, *, live: bool) -> None:
+    """Give ``base`` the adapter, beside its weights (live) or merged into them."""
+    if live:
+        with torch.no_grad():
+            inject_state(base, state, base.name).strength = strength
+    else:
+        MergedWeights(base, keep=0).switch(state, strength)
+
+
+def picture_settings(config: GenerateConfig, base: BaseModel) -> dict[str, Any]:
+    """What a picture remembers of how it was made."""
+    return {
+        "prompt": config.prompt,
+        "negative_prompt": config.negative_prompt,
+        "num_inference_steps": config.num_inference_steps,
+        "guidance_scale": config.guidance_scale,
+        "sampler": sampler_name(base, config.sampler),
+        "width": config.width or base.native_resolution,
+        "height": config.height or base.native_resolution,
+        "model": base.name,
+        "adapter": config.adapter.name if config.adapter else None,
+        "strength": config.strength,
+        "mode": config.mode,
+    }
+
+
+def base_name_for(given: str | None, state: AdapterState | None) -> str:
+    """The base to load: the one given, else the adapter's, else toybox."""
+    return given or (state.base_name if state else "") or "toybox"
+
+
+def _load(config: GenerateConfig, state: AdapterState | None) -> BaseModel:
+    device, dtype = place(config.cpu, config.precision)
+    prediction_type = state.metadata.get("prediction_type") if state else None
+    base = load_base(base_name_for(config.pretrained_model_name_or_path, state), dtype=dtype, prediction_type=prediction_type).to(device)
+    base.attention = choose_attention(base.unet, config.attention)
+    return base
+
+
+def _next_number(folder: Path) -> int:
+    numbers = [int(path.stem) for path in folder.glob("*.png") if path.stem.isdigit()]
+    return max(numbers, default=-1) + 1

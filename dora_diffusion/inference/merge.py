@@ -1,0 +1,58 @@
+"""``merge(config)``: a plain diffusers pipeline folder with the subject in its weights."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+
+from dora_diffusion.config import MergeConfig
+from dora_diffusion.errors import ConfigError
+from dora_diffusion.formats import load_adapter
+from dora_diffusion.inference.device import PRECISIONS
+from dora_diffusion.inference.generate import base_name_for
+from dora_diffusion.inference.merged_pipeline import MergedWeights
+from dora_diffusion.machine import check_writable
+from dora_diffusion.models import load_base
+
+STAMP = "dora_diffusion_merge.json"
+
+
+def merge(config: MergeConfig) -> Path:
+    """Write the base with the adapter merged in, as a folder that plain diffusers loads.
+
+    Merged in float32 from the base's own weights and cast once. The folder is complete or not there.
+
+    Raises:
+        ConfigError: no adapter given, or the folder is in use.
+        ModelError, FormatError, AdapterError, MachineError: base, adapter or disk are not fit.
+    """
+    if config.adapter is None:
+        raise ConfigError("Which adapter? Give --adapter with a run folder or an adapter file.")
+    folder = config.output_dir
+    if folder.exists() and any(folder.iterdir()) and not (folder / STAMP).is_file():
+        raise ConfigError(f"{folder} is not empty and holds no merged pipeline of ours; give another --output_dir.")
+    state = load_adapter(config.adapter)
+    base = load_base(base_name_for(config.pretrained_model_name_or_path, state), prediction_type=state.metadata.get("prediction_type"))
+    size = sum(p.numel() for part in (base.unet, base.vae, *base.adaptable().values()) for p in part.parameters()) * 4
+    check_writable(folder.parent, size)
+    MergedWeights(base, keep=0).switch(state, config.strength)
+    base.to("cpu", PRECISIONS[config.precision])
+    base.vae.to(PRECISIONS[config.precision])
+    stamp = {"merged": True, "adapter": str(config.adapter.name), "base": base.name, "strength": config.strength, "kind": state.kind}
+    _write(base.pipe, folder, stamp)
+    return folder
+
+
+def _write(pipe: torch.nn.Module, folder: Path, stamp: dict[str, object]) -> None:
+    """Write beside the target and rename: a crash leaves no half pipeline."""
+    fresh = folder.with_name(f".{folder.name}.writing")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        pipe.save_pretrained(fresh, safe_serialization=True)  # type: ignore[operator]
+        (fresh / STAMP).write_text(json.dumps(stamp, indent=2), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        fresh.replace(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)

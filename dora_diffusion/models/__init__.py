@@ -1,0 +1,8 @@
+"""Base models: one family a file, found by name, loaded by diffusers."""
+
+from dora_diffusion.models.attention import choose_attention, probe_backends
+from dora_diffusion.models.base import BaseModel, Family
+from dora_diffusion.models.identity import base_digest
+from dora_diffusion.models.load import load_base, resolve
+
+__all__ = ["BaseModel", "Family", "base_digest", "choose_attention", "load_base", "probe_backends", "resolve"]

@@ -1,0 +1,121 @@
+"""A loaded base model: its parts, and the family that knows how they fit together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Family(Protocol):
+    """What differs between Stable Diffusion 1.x, 2.x, XL: one file each."""
+
+    name: str
+
+    def recognises(self, index: Mapping[str, Any]) -> bool:
+        """Whether a ``model_index.json`` describes this family."""
+
+    def load(self, source: str, *, revision: str | None, variant: str | None, dtype: torch.dtype, use_safetensors: bool) -> Any:
+        """The diffusers pipeline, on the CPU."""
+
+    def adaptable(self, pipe: Any) -> Mapping[str, nn.Module]:
+        """Component name to the models that can carry an adapter."""
+
+    def layer_name(self, component: str, path: str) -> str:
+        """The canonical name of a layer: what stands in files."""
+
+    def preset(self, component: str, name: str) -> str | None:
+        """The regex behind a target preset, or None if it is no preset."""
+
+    def encode_prompts(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
+        """The UNet's conditioning: ``encoder_hidden_states`` (b, tokens, dim) and whatever else the family needs."""
+
+
+@dataclass
+class BaseModel:
+    """A base model ready for training or sampling.
+
+    Args:
+        name: what the user called it ("toybox", a hub name, a folder).
+        family: how its parts fit together.
+        pipe: the diffusers pipeline that owns the parts.
+        attention: the attention backend in use, in words.
+    """
+
+    name: str
+    family: Family
+    pipe: Any
+    attention: str = ""
+
+    @property
+    def unet(self) -> Any:
+        return self.pipe.unet
+
+    @property
+    def vae(self) -> Any:
+        return self.pipe.vae
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the UNet."""
+        return self.unet.dtype
+
+    @property
+    def vae_scale(self) -> int:
+        """Pixels a latent pixel stands for, along one side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def native_resolution(self) -> int:
+        """The side of the pictures the model was trained on, in pixels."""
+        return int(self.unet.config.sample_size) * self.vae_scale
+
+    @property
+    def prediction_type(self) -> str:
+        """What the UNet predicts: "epsilon" or "v_prediction"."""
+        return str(self.pipe.scheduler.config.prediction_type)
+
+    def adaptable(self) -> Mapping[str, nn.Module]:
+        return self.family.adaptable(self.pipe)
+
+    def layer_name(self, component: str, path: str) -> str:
+        return self.family.layer_name(component, path)
+
+    def preset(self, component: str, name: str) -> str | None:
+        return self.family.preset(component, name)
+
+    def encode_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
+        """The UNet's conditioning for ``prompts``; gradients flow where the text encoder carries an adapter."""
+        return self.family.encode_prompts(self.pipe, prompts)
+
+    @torch.no_grad()
+    def encode_images(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latents' distribution, unscaled.
+
+        Shapes: (b, 3, h, w) in [-1, 1] to two (b, c, h / 8, w / 8), float32.
+        """
+        posterior = self.vae.encode(pixel_values.to(self.vae.device, self.vae.dtype)).latent_dist
+        return posterior.mean.float(), posterior.std.float()
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Pictures (b, 3, h, w) in [0, 1], float32, of scaled latents."""
+        unscaled = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        return (self.vae.decode(unscaled).sample.float() / 2 + 0.5).clamp(0, 1)
+
+    def freeze(self) -> None:
+        """Switch every part's gradients off."""
+        for part in (self.unet, self.vae, *self.adaptable().values()):
+            part.requires_grad_(False)
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "BaseModel":
+        """Move the model; ``dtype`` casts UNet and text encoders, the autoencoder stays float32 (it is used rarely, and precisely)."""
+        for part in self.adaptable().values():
+            part.to(device, dtype) if dtype else part.to(device)
+        self.vae.to(device)
+        return self

@@ -1,0 +1,166 @@
+"""Find a base model by name and load it: the embedded one, a folder in diffusers' layout, or a hub repository."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dora_diffusion.errors import ModelError
+from dora_diffusion.models.base import BaseModel, Family
+from dora_diffusion.registry import FAMILIES
+
+TOYBOX_VARIABLE = "DORA_DIFFUSION_TOYBOX"
+
+
+def load_base(
+    name: str,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    prediction_type: str | None = None,
+    allow_pickle: bool = False,
+) -> BaseModel:
+    """Load a base model on the CPU. The autoencoder stays float32; the rest is read as ``dtype``.
+
+    Args:
+        name: "toybox", a folder, or a hub name ("runwayml/stable-diffusion-v1-5").
+        variant: which weight files; left out, the plain ones if they are there, else fp16.
+        prediction_type: overrides what the model's own scheduler says.
+        allow_pickle: read ``.bin`` files, which can run any code they like.
+
+    Raises:
+        ModelError: no such model, no text encoder, a family that is not supported, or unreadable files.
+    """
+    source = resolve(name)
+    index = _read_index(source, name, revision)
+    family = _family_of(index, name)
+    _check_parts(index, name)
+    if variant is None and Path(source).is_dir():
+        variant = _find_variant(Path(source), name, allow_pickle)
+    pipe = _load(family, source, name, revision, variant, dtype, allow_pickle)
+    if prediction_type is not None:
+        pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config, prediction_type=prediction_type)
+    return BaseModel(name, family, pipe)
+
+
+def resolve(name: str) -> str:
+    """Where a model name leads: "toybox" to a folder, anything else to itself.
+
+    Raises:
+        ModelError: toybox's weights are not installed.
+    """
+    if name != "toybox":
+        return name
+    folder = Path(os.environ.get(TOYBOX_VARIABLE) or Path(__file__).parents[1] / "toybox" / "model")
+    if not (folder / "model_index.json").is_file():
+        raise ModelError(
+            f"The embedded base model 'toybox' has no weights at {folder}. Set {TOYBOX_VARIABLE} to the folder that holds them, or name "
+            "another base with --pretrained_model_name_or_path."
+        )
+    return str(folder)
+
+
+def _read_index(source: str, name: str, revision: str | None) -> dict[str, Any]:
+    folder = Path(source)
+    if folder.is_file():
+        raise ModelError(f"{name} is a single file; give a folder in diffusers' layout (with model_index.json) or a hub name.")
+    if folder.is_dir():
+        path = folder / "model_index.json"
+        if not path.is_file():
+            found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
+            raise ModelError(f"{name} is no model folder: model_index.json is missing; it holds {found}.")
+    else:
+        path = _download_index(name, revision)
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: {error}.") from None
+    if not isinstance(index, dict):
+        raise ModelError(f"{path} is not a model index.")
+    return index
+
+
+def _download_index(name: str, revision: str | None) -> Path:
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelError(f"{name} is neither a folder on this machine nor a hub name (owner/model). Known without a download: toybox.")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(name, "model_index.json", revision=revision))
+    except HFValidationError:
+        raise ModelError(f"{name} is neither a folder on this machine nor a valid hub name (owner/model).") from None
+    except LocalEntryNotFoundError:
+        raise ModelError(f"{name} is no folder here, and the hub cannot be reached to look for it. Known without a download: toybox.") from None
+    except (HfHubHTTPError, OSError) as error:
+        raise ModelError(f"The hub has no model {name}, or does not let you read it: {str(error).splitlines()[0]}") from None
+
+
+def _family_of(index: dict[str, Any], name: str) -> Family:
+    for family_name in FAMILIES:
+        family: Family = FAMILIES.load(family_name)
+        if family.recognises(index):
+            return family
+    raise ModelError(f"{name} is a {index.get('_class_name', 'model of no known kind')}; supported families: {', '.join(FAMILIES)}.")
+
+
+def _check_parts(index: dict[str, Any], name: str) -> None:
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        entry = index.get(part)
+        if not entry or entry[0] is None:
+            raise ModelError(f"{name} has no {part.replace('_', ' ')} (its model_index.json lists none); a complete text-to-image model is needed.")
+
+
+def _find_variant(folder: Path, name: str, allow_pickle: bool) -> str | None:
+    """The plain files if the UNet has them, else the only variant there is."""
+    unet = folder / "unet"
+    stem = "diffusion_pytorch_model"
+    if not unet.is_dir():
+        raise ModelError(f"{name} has no folder unet; it is incomplete.")
+    plain = [unet / f"{stem}.safetensors", unet / f"{stem}.safetensors.index.json"]
+    if any(path.is_file() for path in plain):
+        return None
+    weights = sorted(path.name for path in unet.glob(f"{stem}.*.safetensors"))
+    variants = sorted({file.removeprefix(f"{stem}.").split(".")[0].split("-")[0] for file in weights})
+    if variants:
+        return "fp16" if "fp16" in variants else variants[0]
+    if list(unet.glob("*.bin")) and not allow_pickle:
+        raise ModelError(
+            f"{name} only has .bin weights. They are pickles, which can run any code; convert them to safetensors, or pass --allow_pickle "
+            "if you trust where they come from."
+        )
+    if allow_pickle:
+        return None
+    raise ModelError(f"{name} has no UNet weights: unet/ holds no .safetensors file.")
+
+
+def _load(
+    family: Family, source: str, name: str, revision: str | None, variant: str | None, dtype: torch.dtype, allow_pickle: bool
+) -> Any:
+    try:
+        with _quiet_loading():
+            return family.load(source, revision=revision, variant=variant, dtype=dtype, use_safetensors=not allow_pickle)
+    except Exception as error:  # whatever a broken file makes diffusers or safetensors raise, it is the model's fault
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise ModelError(f"{name} cannot be loaded: {first}") from error
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """No progress bars of the libraries: a base loads in seconds, and ours is the run's."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = [diffusers_logging, transformers_logging]
+    for library in libraries:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in libraries:
+            library.enable_progress_bar()

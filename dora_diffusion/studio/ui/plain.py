@@ -1,0 +1,35 @@
+"""Errors on the page: a user's mistake in its own plain words, anything else as a reference into the log."""
+
+import secrets
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from dora_diffusion.errors import DoraError
+
+
+def plainly(log_file: Path) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator for a page's handlers: no traceback reaches the page, and none is lost."""
+
+    def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(handler)
+        def handled(*values: Any, **named: Any) -> Any:
+            try:
+                return handler(*values, **named)
+            except DoraError as error:
+                raise gr.Error(escape(str(error)), print_exception=False) from error
+            except Exception as error:
+                reference = secrets.token_hex(2)
+                with log_file.open("a", encoding="utf-8") as log:
+                    log.write(f"--- {reference}\n{traceback.format_exc()}\n")
+                words = f"Something went wrong that should not (reference {reference}). The details are in {log_file}."
+                raise gr.Error(escape(words), print_exception=False) from error
+
+        return handled
+
+    return decorate

@@ -1,0 +1,58 @@
+"""The model card: what was taught, how, and how to use it; with the last previews."""
+
+from pathlib import Path
+
+import yaml
+
+from dora_diffusion.config import TrainConfig
+from dora_diffusion.formats import write_bytes
+from dora_diffusion.models import BaseModel
+
+
+def write_card(folder: Path, config: TrainConfig, base: BaseModel, step: int) -> Path:
+    """Write ``README.md``. Raises: MachineError."""
+    path = folder / "README.md"
+    write_bytes(path, card(folder, config, base, step).encode())
+    return path
+
+
+def card(folder: Path, config: TrainConfig, base: BaseModel, step: int) -> str:
+    """The card's text: a header that the hub reads, then prose."""
+    adapter, prompt = config.adapter, config.data.prompt()
+    header = {
+        "base_model": base.name,
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-image",
+        "tags": ["text-to-image", "diffusers", "dreambooth", adapter.kind, "stable-diffusion"],
+        "instance_prompt": prompt,
+    }
+    previews = sorted((folder / "samples").glob(f"step-{_last_preview(folder):06d}-*.png"))
+    pictures = "\n".join(f"![{config.run.validation_prompt[int(p.stem.split('-')[2])]}](samples/{p.name})" for p in previews)
+    text_encoder = f", and in the text encoder ({adapter.text_encoder_targets})" if adapter.train_text_encoder else ""
+    prior = f", {config.prior.num_class_images} class images, prior weight {config.prior.prior_loss_weight:g}"
+    return f"""---
+{yaml.safe_dump(header, sort_keys=False).strip()}
+---
+# {prompt}
+
+A {adapter.kind} adapter for {base.name} that was taught one subject by DreamBooth. Write `{config.data.trigger}` in a prompt to call it.
+
+{pictures}
+
+```python
+from diffusers import StableDiffusionPipeline
+
+pipe = StableDiffusionPipeline.from_pretrained("{base.name}")
+pipe.load_lora_weights("{folder.name}")
+image = pipe("{prompt}").images[0]
+```
+
+Trained for {step} steps of {config.run.train_batch_size} x {config.run.gradient_accumulation_steps} photos at {config.data.resolution or base.native_resolution} px,
+rank {adapter.rank} on {adapter.targets}{text_encoder}, {config.optim.optimizer} at {config.optim.learning_rate:g}, seed {config.run.seed}{prior if config.prior.with_prior_preservation else ""}.
+Every setting is in `config.yaml`, which runs again as it is. The magnitudes belong to this base checkpoint; on another one the subject will look wrong.
+"""
+
+
+def _last_preview(folder: Path) -> int:
+    steps = [int(path.name.split("-")[1]) for path in (folder / "samples").glob("step-*.png")]
+    return max(steps, default=0)

@@ -1,0 +1,83 @@
+"""What a run tells its listeners. Progress bars, trackers, files and pages are listeners; the loop knows none of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the user should read."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class ClassImages:
+    """``done`` of ``total`` class images exist."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Everything is loaded; steps begin after ``step``."""
+
+    output_dir: Path
+    step: int
+    max_train_steps: int
+    facts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One optimizer step. Losses are means over the whole global batch; times in milliseconds and seconds."""
+
+    step: int
+    max_train_steps: int
+    loss: float
+    instance_loss: float
+    prior_loss: float | None
+    lr: float
+    step_ms: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class PreviewReady:
+    """Validation pictures were written."""
+
+    step: int
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint folder is complete."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The adapter file is written. ``stopped``: before the last step, because somebody asked for it."""
+
+    step: int
+    path: Path
+    stopped: bool
+
+
+Event = Note | ClassImages | RunStarted | StepDone | PreviewReady | Saved | Finished
+OnEvent = Callable[[Event], None]
+ShouldStop = Callable[[], bool]
+
+
+def ignore(event: Event) -> None:
+    """Listen to nothing."""
+
+
+def never() -> bool:
+    """Do not stop."""
+    return False

@@ -1,0 +1,72 @@
+"""accelerate, kept to what it is good at: processes, devices, precision, trackers."""
+
+import contextlib
+import ctypes
+import os
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from dora_diffusion.config import RunConfig
+from dora_diffusion.errors import MachineError
+from dora_diffusion.machine import require_package
+
+DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names and numbers of glibc's malloc.h
+TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
+
+
+def make_accelerator(config: RunConfig) -> Accelerator:
+    """The accelerator of one run.
+
+    Raises:
+        MachineError: a tracker is not installed, or the machine lacks the precision asked for.
+    """
+    wanted = [name.strip() for name in config.report_to.split(",") if name.strip() not in ("", "none")]
+    for name in wanted:
+        if name not in TRACKERS:
+            raise MachineError(f"report_to knows {', '.join(TRACKERS)} and none, got {name!r}.")
+        require_package(TRACKERS[name], "trackers", f"--report_to {name}")
+    # accelerate keeps its settings for the life of the process; a second run in it (the studio's, a test's) brings its own.
+    AcceleratorState._reset_state(False)
+    try:
+        return Accelerator(
+            mixed_precision=config.mixed_precision,
+            cpu=config.cpu,
+            log_with=wanted or None,
+            project_dir=str(config.output_dir / config.logging_dir),
+        )
+    except ValueError as error:
+        raise MachineError(f"This machine cannot train with mixed_precision={config.mixed_precision}: {error}") from None
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc not to hand large blocks back to the system after every step: on a CPU that took half of the time.
+
+    Does nothing where there is no glibc.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        for parameter in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            mallopt(parameter, 2**30)
+
+
+def base_dtype(accelerator: Accelerator) -> torch.dtype:
+    """The precision of the frozen base."""
+    return DTYPES.get(accelerator.mixed_precision, torch.float32)
+
+
+def average_gradients(accelerator: Accelerator, gradients: list[torch.Tensor]) -> None:
+    """Average over the processes, in place; one exchange for each flat buffer."""
+    if accelerator.num_processes > 1:
+        for gradient in gradients:
+            gradient.copy_(accelerator.reduce(gradient, reduction="mean"))
+
+
+def start_trackers(accelerator: Accelerator, settings: dict[str, Any]) -> None:
+    """Hand the run's settings to the trackers, flattened to what they can show."""
+    if accelerator.trackers or accelerator.log_with:
+        os.environ.setdefault("WANDB_SILENT", "true")
+        accelerator.init_trackers("dora_diffusion", config={name: str(value) for name, value in settings.items()})

@@ -1,0 +1,136 @@
+"""What listens to a run: a progress bar, the metrics file, the status file."""
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from dora_diffusion.training.events import ClassImages, Event, Finished, Note, OnEvent, PreviewReady, RunStarted, Saved, StepDone
+from dora_diffusion.training.run_folder import METRICS, STATUS
+
+logger = logging.getLogger(__name__)
+
+
+def everyone(*listeners: OnEvent) -> OnEvent:
+    """One listener that tells several."""
+
+    def tell(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell
+
+
+class ProgressBar:
+    """Steps, loss and time left on the terminal; plain lines now and then where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._doing = ""
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Note(message):
+                self._say(message)
+            case ClassImages(done, total):
+                self._turn("class images", done, total)
+            case RunStarted(folder, step, total, facts):
+                for name, fact in facts.items():
+                    self._say(f"{name:>10}: {fact}")
+                self._turn("training", step, total)
+            case StepDone():
+                self._turn("training", event.step, event.max_train_steps, loss=f"{event.loss:.4f}")
+            case PreviewReady(step, paths):
+                self._say(f"step {step}: {len(paths)} previews in {paths[0].parent}")
+            case Saved():
+                pass
+            case Finished(step, path, stopped):
+                self._close()
+                self._say(f"{'Stopped' if stopped else 'Done'} after {step} steps: {path}")
+
+    def _turn(self, what: str, done: int, total: int, **postfix: str) -> None:
+        if self._bar is None or self._doing != what:
+            self._close()
+            self._doing = what
+            interval = 0.1 if sys.stderr.isatty() else 10.0
+            self._bar = tqdm(total=total, initial=done, desc=what, mininterval=interval, maxinterval=interval, dynamic_ncols=True)
+        self._bar.set_postfix(postfix, refresh=False)
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _say(self, text: str) -> None:
+        tqdm.write(text, file=sys.stderr)
+
+
+class MetricsFile:
+    """``metrics.jsonl``: one JSON object a step, flushed."""
+
+    def __init__(self, folder: Path):
+        self._path = folder / METRICS
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StepDone):
+            row = {
+                "step": event.step,
+                "loss": event.loss,
+                "instance_loss": event.instance_loss,
+                "prior_loss": event.prior_loss,
+                "lr": event.lr,
+                "step_ms": round(event.step_ms, 2),
+            }
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+class StatusFile:
+    """``status.json``: what another process needs to show the run; replaced atomically."""
+
+    def __init__(self, folder: Path, max_train_steps: int):
+        self._path = folder / STATUS
+        self._status: dict[str, Any] = {
+            "state": "preparing",
+            "step": 0,
+            "max_train_steps": max_train_steps,
+            "loss": None,
+            "seconds_left": None,
+            "message": "",
+            "pid": os.getpid(),
+        }
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Note(message):
+                self._write(message=message)
+            case ClassImages(done, total):
+                self._write(message=f"making class images: {done} of {total}")
+            case RunStarted():
+                self._write(state="training", step=event.step, message="")
+            case StepDone():
+                self._write(state="training", step=event.step, loss=event.loss, seconds_left=round(event.seconds_left, 1))
+            case Saved():
+                self._write(state="training")
+            case Finished(step, _, stopped):
+                self._write(state="stopped" if stopped else "done", step=step, seconds_left=0)
+
+    def failed(self, message: str) -> None:
+        """Say why the run ended."""
+        if self._path.parent.is_dir():
+            self._write(state="failed", message=message)
+
+    def _write(self, **changes: Any) -> None:
+        self._status.update(changes)
+        if self._path.parent.is_dir():
+            # Renamed into place so that no reader sees half of it; not flushed to the disk, as it is written every step.
+            fresh = self._path.with_name(f".{self._path.name}.writing")
+            fresh.write_text(json.dumps(self._status), encoding="utf-8")
+            fresh.replace(self._path)

@@ -1,0 +1,67 @@
+"""The DreamBooth loss as pure functions of tensors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dora_diffusion.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One process's share of one micro-step.
+
+    ``latents``, ``noise`` (b, c, h/8, w/8) float32, latents scaled; ``timesteps`` (b,) int64; ``is_prior`` (b,) bool: which samples
+    are class images; ``conditioning``: what the UNet takes besides, its first axis b.
+    """
+
+    latents: Tensor
+    noise: Tensor
+    timesteps: Tensor
+    is_prior: Tensor
+    conditioning: dict[str, Tensor]
+
+
+def training_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """What the UNet should predict: the noise, or the velocity (arXiv:2202.00512, appendix D).
+
+    Raises:
+        ModelError: the scheduler asks for something else.
+    """
+    kind = scheduler.config.prediction_type
+    if kind == "epsilon":
+        return noise
+    if kind == "v_prediction":
+        return scheduler.get_velocity(latents, noise, timesteps)
+    raise ModelError(f"The model predicts {kind!r}; training knows epsilon and v_prediction.")
+
+
+def dreambooth_loss(
+    model_pred: Tensor, target: Tensor, is_prior: Tensor, prior_loss_weight: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``mean over instances + prior_loss_weight * mean over class images`` (arXiv:2208.12242, eq. 2).
+
+    Returns:
+        (loss, instance term, prior term), float32 scalars; a term without samples is 0.
+    """
+    per_sample = F.mse_loss(model_pred.float(), target.float(), reduction="none").mean((1, 2, 3))
+    instance, prior = _masked_mean(per_sample, ~is_prior), _masked_mean(per_sample, is_prior)
+    return instance + prior_loss_weight * prior, instance, prior
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    weights = mask.to(values.dtype)
+    return (values * weights).sum() / weights.sum().clamp_min(1)
+
+
+def denoising_loss(unet: torch.nn.Module, scheduler: Any, batch: Batch, prior_loss_weight: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise the latents, predict, compare. The UNet runs in its own precision, everything around it in float32."""
+    dtype = unet.dtype
+    noisy_latents = scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
+    conditioning = {name: value.to(dtype) for name, value in batch.conditioning.items()}
+    model_pred = unet(noisy_latents.to(dtype), batch.timesteps, **conditioning, return_dict=False)[0]
+    target = training_target(scheduler, batch.latents, batch.noise, batch.timesteps)
+    return dreambooth_loss(model_pred, target, batch.is_prior, prior_loss_weight)

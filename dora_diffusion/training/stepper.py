@@ -1,0 +1,88 @@
+"""One optimizer step: micro-steps, gradients finished, averaged, clipped, applied."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from dora_diffusion.training.batches import Batches
+from dora_diffusion.training.checkpoint import Progress
+from dora_diffusion.training.hardware import average_gradients
+from dora_diffusion.training.loss import denoising_loss
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Means over the global batch."""
+
+    total: float
+    instance: float
+    prior: float
+
+
+class Stepper:
+    """Advances a run by one optimizer step at a time.
+
+    Args:
+        scheduler: the noise schedule (add_noise, get_velocity).
+        max_grad_norm: 0 switches clipping off.
+    """
+
+    def __init__(
+        self,
+        unet: torch.nn.Module,
+        scheduler: Any,
+        batches: Batches,
+        progress: Progress,
+        accelerator: Accelerator,
+        *,
+        accumulation: int,
+        prior_loss_weight: float,
+        max_grad_norm: float,
+    ):
+        self._unet = unet
+        self._scheduler = scheduler
+        self._batches = batches
+        self._progress = progress
+        self._accelerator = accelerator
+        self._accumulation = accumulation
+        self._prior_loss_weight = prior_loss_weight
+        self._max_grad_norm = max_grad_norm
+
+    def step(self) -> Losses:
+        """Do step ``progress.step`` and count it."""
+        adapter = self._progress.adapter
+        adapter.zero_grad()
+        adapter.prepare()
+        losses = [self._micro_step(k) for k in range(self._accumulation)]
+        self._update()
+        self._progress.step += 1
+        total, instance, prior = self._accelerator.reduce(torch.stack(losses).mean(0), reduction="mean").tolist()
+        return Losses(total, instance, prior)
+
+    def _micro_step(self, k: int) -> Tensor:
+        """Backpropagate one batch; the detached (total, instance, prior) losses."""
+        batch = self._batches.batch(self._progress.step, k)
+        loss, instance, prior = denoising_loss(self._unet, self._scheduler, batch, self._prior_loss_weight)
+        scaled = loss / self._accumulation
+        scaler = self._progress.scaler
+        (scaler.scale(scaled) if scaler else scaled).backward()
+        return torch.stack([loss.detach(), instance.detach(), prior.detach()])
+
+    def _update(self) -> None:
+        adapter, optimizer, scaler = self._progress.adapter, self._progress.optimizer, self._progress.scaler
+        parameters = [buffer.parameter for buffer in adapter.buffers]
+        average_gradients(self._accelerator, [p.grad for p in parameters if p.grad is not None])
+        if scaler:
+            scaler.unscale_(optimizer)
+        adapter.finish_gradients()
+        if self._max_grad_norm:
+            torch.nn.utils.clip_grad_norm_(parameters, self._max_grad_norm)
+        if scaler:
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            optimizer.step()
+        self._progress.schedule.step()
