@@ -18,7 +18,7 @@ _RESOLUTION = 512
 
 
 def run(arguments: list[str]) -> int:
-    """Print the diagnosis. Returns 2 if a photo, or the folder as a whole, cannot be used, else 0.
+    """Print the diagnosis. Returns 2 if a photo cannot be used, else 0.
 
     Raises:
         DoraError: a flag is wrong, or the folder of the photos is.
@@ -28,8 +28,8 @@ def run(arguments: list[str]) -> int:
     text = json.dumps(document, indent=2) if config.as_json else "\n".join(_lines(document))
     # A file name may hold bytes that are no text in any encoding; they are shown escaped rather than crash the doctor.
     print(text.encode("utf-8", "backslashreplace").decode("utf-8"))
-    photos = document["photos"]
-    return 2 if photos and any(finding["severity"] == "error" for finding in _all_findings(photos)) else 0
+    reports = document["photos"]["reports"] if document["photos"] else []
+    return 0 if all(report["usable"] for report in reports) else 2
 
 
 def _machine() -> dict[str, Any]:
@@ -71,12 +71,6 @@ def _photos(folder: Path) -> dict[str, Any]:
             for report in reports
         ],
     }
-
-
-def _all_findings(photos: dict[str, Any]) -> Iterator[dict[str, str]]:
-    yield from photos["findings"]
-    for report in photos["reports"]:
-        yield from report["findings"]
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:

@@ -76,4 +76,6 @@ class DemoConfig(Settings):
     """Train and draw a sample subject on the embedded base."""
 
     output_dir: Path = free(Path("demo-output"), "folder for the run and the sheet")
+    subject: str = free("teapot", "which sample subject")
     max_train_steps: int = free(250, "training steps", ge=1)
+    overwrite: bool = free(False, "start again in a folder that holds a demo")

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from pydantic import ValidationError
 
 from dora_diffusion.config import (
     AdapterConfig,
@@ -27,24 +26,24 @@ def write_config(folder: Path, class_noun: str, trigger: str, steps: int) -> Non
     """Write the settings that the page trains with; the subject exists from here on.
 
     Checkpoints every 50 steps: a run that the machine ends loses less than a minute.
+
+    Raises:
+        ConfigError: ``steps`` is no number of steps.
     """
-    try:
-        config = TrainConfig(
-            model=ModelConfig(pretrained_model_name_or_path="toybox"),
-            data=DataConfig(instance_data_dir=folder / "photos", trigger=trigger, class_noun=class_noun),
-            adapter=AdapterConfig(kind="dora", rank=16, targets="attn"),
-            prior=PriorConfig(with_prior_preservation=True, num_class_images=12, sample_batch_size=4),
-            optim=OptimConfig(learning_rate=1e-3, lr_scheduler="cosine", lr_warmup_steps=10),
-            run=RunConfig(
-                output_dir=folder / "run",
-                max_train_steps=steps,
-                train_batch_size=2,
-                checkpointing_steps=50,
-                checkpoints_total_limit=2,
-            ),
-        )
-    except ValidationError as error:
-        raise StudioError(f"A subject is trained for 1 step or more, got {steps}.") from error
+    config = TrainConfig(
+        model=ModelConfig(pretrained_model_name_or_path="toybox"),
+        data=DataConfig(instance_data_dir=folder / "photos", trigger=trigger, class_noun=class_noun),
+        adapter=AdapterConfig(kind="dora", rank=16, targets="attn"),
+        prior=PriorConfig(with_prior_preservation=True, num_class_images=12, sample_batch_size=4),
+        optim=OptimConfig(learning_rate=1e-3, lr_scheduler="cosine", lr_warmup_steps=10),
+        run=RunConfig(
+            output_dir=folder / "run",
+            max_train_steps=steps,
+            train_batch_size=2,
+            checkpointing_steps=50,
+            checkpoints_total_limit=2,
+        ),
+    )
     write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 

@@ -26,6 +26,7 @@ State = Literal["new", "starting", "preparing", "training", "saving", "done", "s
 ACTIVE: tuple[State, ...] = ("starting", "preparing", "training", "saving")
 ENDED: tuple[State, ...] = ("done", "stopped", "failed")
 PATIENCE_S = 60.0  # a trainer that has not left this long after it was asked may be ended by force
+LEAVING_S = 20.0  # how long a trainer may take to end after its last word
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,12 @@ class Studio(SubjectStore):
         """
         with self._starting:
             subject = self.subject(subject_id)
-            busy = self.running()
-            if busy is not None:
-                raise StudioError(
-                    f"{busy} is being trained, and one training runs at a time. Wait for it, or press Stop."
-                )
+            self.check_free()
             if self.status(subject_id).state == "done":
                 raise StudioError(
                     f"{subject_id} is trained already. Make pictures of it, or change photos, words or quality."
                 )
+            self._let_leave()
             pid = self._spawn([*self._trainer, str(subject.config_file)], subject.log_file)
             self._note(subject, {"pid": pid, "born": birth(pid), "stop_asked": None})
 
@@ -104,9 +102,14 @@ class Studio(SubjectStore):
             self._note(subject, {**job, "stop_asked": time.time()})
 
     def running(self) -> str | None:
-        """The id of the subject whose trainer is alive, if any."""
-        notes = (self.home / "subjects").glob("*/job.json")
-        return next((note.parent.name for note in notes if self._lives(read_json(note))), None)
+        """The id of the subject that is being trained, if any; a trainer that said its last word does not train."""
+        return next((name for name in self._living() if self.status(name).is_active), None)
+
+    def check_free(self) -> None:
+        """Raise StudioError while a training runs."""
+        busy = self.running()
+        if busy is not None:
+            raise StudioError(f"{busy} is being trained, and one training runs at a time. Wait for it, or press Stop.")
 
     def current(self) -> str | None:
         """The id of the subject that is trained now, or else was worked on last."""
@@ -161,6 +164,21 @@ class Studio(SubjectStore):
             raise MachineError(f"The trainer cannot be started: {error.strerror} ({error.filename}).") from error
         self._children[child.pid] = child
         return child.pid
+
+    def _living(self) -> list[str]:
+        """The subjects whose trainer is still a process."""
+        notes = (self.home / "subjects").glob("*/job.json")
+        return [note.parent.name for note in notes if self._lives(read_json(note))]
+
+    def _let_leave(self) -> None:
+        """Wait for a trainer that said its last word and is on its way out: it still holds memory, and maybe the folder."""
+        end = time.monotonic() + LEAVING_S
+        while leaving := self._living():
+            if time.monotonic() > end:
+                raise StudioError(
+                    f"The last training, {leaving[0]}, has not let go of the machine yet. Try again in a minute."
+                )
+            time.sleep(0.05)
 
     def _lives(self, job: dict[str, Any]) -> bool:
         """Whether the noted process runs; a child that ended is reaped on the way."""

@@ -107,6 +107,7 @@ class SubjectStore:
 
         Raises:
             StudioError: the words or the photos cannot be used.
+            ConfigError: ``steps`` is no number of steps.
         """
         paths = [Path(path) for path in photo_paths]
         check_count(paths)

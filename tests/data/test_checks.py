@@ -122,6 +122,13 @@ def test_a_turned_photo_is_noted_with_its_upright_size(subject: Path, value: int
     assert [report.size for report in reports if report.path.name == "turned.jpg"] == [size]
 
 
+def test_a_nonsense_orientation_is_no_turn(subject: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 9
+    made_photo(7).save(subject / "odd.jpg", exif=exif)
+    assert codes(check_photos(subject, 512))["odd.jpg"] == []
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
 def test_a_place_in_the_exif_is_found(subject: Path, suffix: str) -> None:
     exif = Image.Exif()
@@ -143,8 +150,8 @@ def test_exif_without_a_place_is_no_location(subject: Path) -> None:
 
 def test_a_place_in_xmp_is_found(subject: Path) -> None:
     packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description exif:GPSLatitude="48,51.4N"/></x:xmpmeta>'
-    made_photo(10).save(subject / "xmp.jpg", xmp=packet)
-    assert codes(check_photos(subject, 512))["xmp.jpg"] == ["location"]
+    made_photo(10).save(subject / "xmp.webp", xmp=packet)
+    assert codes(check_photos(subject, 512))["xmp.webp"] == ["location"]
 
 
 CHANGES = {
@@ -176,8 +183,8 @@ def test_a_blurred_photo_is_noted_and_a_soft_background_is_not(subject: Path) ->
     sharp = Image.open(subject / "01.jpg")
     soft = sharp.filter(ImageFilter.GaussianBlur(6))
     mixed = soft.copy()
-    middle = tuple(side // 4 for side in sharp.size) + tuple(3 * side // 4 for side in sharp.size)
-    mixed.paste(sharp.crop(middle), middle[:2])
+    left, top = sharp.width // 4, sharp.height // 4
+    mixed.paste(sharp.crop((left, top, 3 * left, 3 * top)), (left, top))
     (subject / "01.jpg").unlink()
     soft.save(subject / "soft.png")
     reports = check_photos(subject, 512)
@@ -185,6 +192,14 @@ def test_a_blurred_photo_is_noted_and_a_soft_background_is_not(subject: Path) ->
     assert finding(reports, "soft.png", "blurred")[0] == "note"
     mixed.save(subject / "soft.png")
     assert codes(check_photos(subject, 512))["soft.png"] == []
+
+
+def test_two_pixels_of_blur_are_enough(tmp_path: Path) -> None:
+    sources = sorted((SHARED / "backpack_dog").glob("*.jpg"))
+    pictures = [Image.open(source).convert("RGB") for source in sources] or [made_photo(index) for index in range(5)]
+    for index, picture in enumerate(pictures):
+        picture.filter(ImageFilter.GaussianBlur(2)).save(tmp_path / f"{index}.png")
+    assert set(map(tuple, codes(check_photos(tmp_path, 512)).values())) == {("blurred",)}
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,8 @@ def real_photo(tmp_path: Path) -> Path:
     return tmp_path / "made.jpg"
 
 
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
 # The stored pixels that look like ``corners`` once the viewer has obeyed the orientation (EXIF 2.32, tag 0x0112).
 STORED = {
     1: lambda a: a,
@@ -71,7 +73,7 @@ def test_every_orientation_comes_out_upright_to_the_pixel(tmp_path: Path, value:
     upright = np.asarray(corners())
     path = tmp_path / f"photo.{suffix}"
     stored = Image.fromarray(np.ascontiguousarray(STORED[value](upright)))
-    stored.save(path, exif=with_orientation(value), **({"lossless": True} if suffix == "webp" else {}))
+    stored.save(path, exif=with_orientation(value), lossless=True)  # only WebP knows, and needs, lossless
     np.testing.assert_array_equal(np.asarray(open_photo(path)), upright)
 
 
@@ -94,125 +96,10 @@ def test_broken_exif_does_not_cost_the_photo(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(open_photo(tmp_path / "photo.png")), np.asarray(corners()))
 
 
-def test_transparency_is_composited_onto_white(tmp_path: Path) -> None:
-    alpha = Image.fromarray(np.array([[0, 0, 0, 255, 255, 255]] * 2 + [[51] * 6] * 2, np.uint8))
-    picture = corners()
-    picture.putalpha(alpha)
-    picture.save(tmp_path / "photo.png")
-    result = np.asarray(open_photo(tmp_path / "photo.png")).astype(int)
-    assert (result[0, 0] == 255).all()
-    assert (result[0, 5] == GREEN).all()
-    np.testing.assert_allclose(result[3, 0], 0.2 * np.array(BLUE) + 0.8 * 255, atol=1)
-
-
-def test_a_palette_with_a_transparent_colour(tmp_path: Path) -> None:
-    picture = corners().quantize(4)
-    red = picture.getpixel((0, 0))
-    picture.save(tmp_path / "photo.png", transparency=red)
-    assert Image.open(tmp_path / "photo.png").mode == "P"
-    result = np.asarray(open_photo(tmp_path / "photo.png"))
-    assert (result[:2, :3] == 255).all()
-    np.testing.assert_array_equal(result[2:], np.asarray(corners())[2:])
-
-
-def test_16_bit_grey_is_scaled_and_not_clipped(tmp_path: Path) -> None:
-    levels = np.array([[0, 1, 128], [200, 254, 255]], np.uint16)
-    Image.fromarray(levels * 257).save(tmp_path / "photo.png")
-    result = np.asarray(open_photo(tmp_path / "photo.png"))
-    np.testing.assert_array_equal(result, np.repeat(levels[..., None], 3, 2))
-
-
-def test_a_dark_16_bit_picture_stays_dark(tmp_path: Path) -> None:
-    Image.fromarray(np.full((4, 4), 200, np.uint16)).save(tmp_path / "photo.png")
-    assert np.asarray(open_photo(tmp_path / "photo.png")).max() == 1
-
-
-def test_float_tiff_is_scaled(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0.0, 0.5, 1.0, np.nan]], np.float32)).save(tmp_path / "photo.tif")
-    assert np.asarray(open_photo(tmp_path / "photo.tif"))[0, :, 0].tolist() == [0, 128, 255, 0]
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA"])
-def test_grey_pictures_become_rgb(tmp_path: Path, mode: str) -> None:
-    black_and_white = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).convert(mode)
-    black_and_white.save(tmp_path / "photo.png")
-    result = open_photo(tmp_path / "photo.png")
-    assert result.mode == "RGB"
-    assert np.asarray(result)[..., 1].tolist() == [[0, 255], [255, 0]]
-
-
-def test_a_cmyk_jpeg_keeps_its_colours(tmp_path: Path) -> None:
-    Image.new("RGB", (16, 16), (255, 0, 0)).convert("CMYK").save(tmp_path / "photo.jpg", quality=100)
-    assert Image.open(tmp_path / "photo.jpg").mode == "CMYK"
-    result = open_photo(tmp_path / "photo.jpg")
-    np.testing.assert_allclose(np.asarray(result)[8, 8], (255, 0, 0), atol=3)
-
-
-def linear_profile() -> bytes:
-    """A small RGB profile: sRGB's primaries with a gamma of 1.0, written by hand (ICC.1:2010, version 2)."""
-
-    def xyz(*values: float) -> bytes:
-        return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(value * 65536)) for value in values)
-
-    curve = b"curv\0\0\0\0" + struct.pack(">I", 1) + struct.pack(">H", 256) + b"\0\0"
-    text = b"test"
-    name = b"desc\0\0\0\0" + struct.pack(">I", len(text) + 1) + text + b"\0" + b"\0" * 78
-    parts = {
-        b"desc": name + b"\0" * (-len(name) % 4),
-        b"wtpt": xyz(0.9642, 1.0, 0.8249),
-        b"rXYZ": xyz(0.4361, 0.2225, 0.0139),
-        b"gXYZ": xyz(0.3851, 0.7169, 0.0971),
-        b"bXYZ": xyz(0.1431, 0.0606, 0.7141),
-        b"rTRC": curve,
-        b"gTRC": curve,
-        b"bTRC": curve,
-    }
-    offset, table, data = 128 + 4 + 12 * len(parts), struct.pack(">I", len(parts)), b""
-    for tag, part in parts.items():
-        table += tag + struct.pack(">II", offset + len(data), len(part))
-        data += part
-    illuminant = b"".join(struct.pack(">i", round(value * 65536)) for value in (0.9642, 1.0, 0.8249))
-    head = (
-        b"\0\0\0\0" + struct.pack(">I", 0x02100000) + b"mntrRGB XYZ " + b"\0" * 12 + b"acsp" + b"\0" * 28 + illuminant
-    )
-    profile = head + b"\0" * (124 - len(head)) + table + data
-    return struct.pack(">I", len(profile) + 4) + profile
-
-
-@pytest.mark.parametrize("alpha", [False, True])
-def test_an_embedded_profile_is_obeyed(tmp_path: Path, alpha: bool) -> None:
-    picture = Image.new("RGB", (4, 4), (55, 55, 55))  # linear 0.2157 is 0.502 in sRGB
-    if alpha:
-        picture.putalpha(255)
-    picture.save(tmp_path / "photo.png", icc_profile=linear_profile())
-    result = open_photo(tmp_path / "photo.png")
-    np.testing.assert_allclose(np.asarray(result)[0, 0], (128, 128, 128), atol=2)
-
-
-def test_pixels_in_srgb_stay_bit_for_bit(tmp_path: Path) -> None:
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "photo.png", icc_profile=profile)
-    np.testing.assert_array_equal(np.asarray(open_photo(tmp_path / "photo.png")), pixels)
-
-
-@pytest.mark.parametrize("profile", [b"no profile at all", linear_profile()[:200]])
-def test_a_broken_profile_is_ignored(tmp_path: Path, profile: bytes) -> None:
-    corners().save(tmp_path / "photo.png", icc_profile=profile)
-    np.testing.assert_array_equal(np.asarray(open_photo(tmp_path / "photo.png")), np.asarray(corners()))
-
-
-def test_a_profile_for_other_pixels_is_ignored(tmp_path: Path) -> None:
-    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(
-        tmp_path / "photo.jpg", quality=100, icc_profile=linear_profile()
-    )
-    np.testing.assert_allclose(np.asarray(open_photo(tmp_path / "photo.jpg"))[8, 8], (255, 0, 0), atol=3)
-
-
 def test_no_metadata_comes_along(tmp_path: Path) -> None:
     exif = with_orientation(1)
     exif[0x8825] = {2: (48.0, 51.0, 0.0)}
-    corners().save(tmp_path / "photo.png", exif=exif, icc_profile=linear_profile(), dpi=(72, 72))
+    corners().save(tmp_path / "photo.png", exif=exif, icc_profile=SRGB, dpi=(72, 72))
     result = open_photo(tmp_path / "photo.png")
     assert type(result) is Image.Image
     assert result.info == {}
@@ -261,10 +148,11 @@ def test_between_pillows_limit_and_ours_nothing_is_said(tmp_path: Path) -> None:
     size = (10000, 9500)
     path = tmp_path / "large.png"
     path.write_bytes(png_header(*size, body=zlib.compress(b"\xff" * (size[1] * 1251), 1)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
         with photos.opened(path) as image:
             assert image.size == size
+    assert told == []
     assert limit == Image.MAX_IMAGE_PIXELS
 
 
@@ -432,7 +320,7 @@ class PretendHeif:
 
 def test_heic_is_read_where_its_package_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(photos, "can_read_heic", lambda: True)
-    monkeypatch.setitem(sys.modules, "pillow_heif", PretendHeif((6, 4)))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "pillow_heif", PretendHeif((6, 4)))
     (tmp_path / "photo.heic").write_bytes(heic_bytes())
     assert list_photos(tmp_path) == [tmp_path / "photo.heic"]
     np.testing.assert_array_equal(np.asarray(open_photo(tmp_path / "photo.heic")), np.asarray(corners()))
@@ -441,7 +329,7 @@ def test_heic_is_read_where_its_package_is(tmp_path: Path, monkeypatch: pytest.M
 def test_a_giant_heic_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reader = PretendHeif((20000, 10000))
     monkeypatch.setattr(photos, "can_read_heic", lambda: True)
-    monkeypatch.setitem(sys.modules, "pillow_heif", reader)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "pillow_heif", reader)
     (tmp_path / "photo.heic").write_bytes(heic_bytes())
     with pytest.raises(PhotoError, match=r"200 megapixels \(20000 x 10000\)"):
         open_photo(tmp_path / "photo.heic")

@@ -1,8 +1,8 @@
 """A trainer that trains nothing: it keeps the trainer's side of the bargain, or breaks it in one chosen way.
 
 Run as: python fake_trainer.py MODE SECONDS_A_STEP config.yaml
-Modes: ok, refuse (exit 2 before the first word), crash (vanish at step 3), fail (say so at step 3), hang (no SIGTERM helps),
-liar (say done without an adapter).
+Modes: ok, refuse (exit 2 before the first word), crash (vanish at step 3), fail (say so at step 3),
+hang (no SIGTERM helps), liar (say done without an adapter).
 """
 
 import json

@@ -66,9 +66,7 @@ class Actions:
         """
         if quality not in QUALITIES:
             raise StudioError(f"Quality is one of {', '.join(QUALITIES)}; got {quality!r}.")
-        busy = self._studio.running()
-        if busy is not None:
-            raise StudioError(f"{busy} is being trained, and one training runs at a time. Wait for it, or press Stop.")
+        self._studio.check_free()
         wanted = ([Path(photo) for photo, _ in photos or []], noun or "", trigger or "", QUALITIES[quality])
         subject_id = self._studio.find_subject(*wanted) or self._studio.create_subject(*wanted)
         self._pictures.release()
