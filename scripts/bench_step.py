@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dora_diffusion import machine
@@ -127,12 +126,16 @@ class Task:
 
 @dataclass
 class Result:
-    """What one variant came to. ``ms`` one entry a timed step; ``peak_gib`` None where torch does not count memory."""
+    """What one variant came to. ``ms`` and ``cpu_ms`` one entry a timed step; ``peak_gib`` None where torch counts no memory.
+
+    ``cpu_ms`` is the processor time of all threads: on a CPU that others use too, the steadier of the two.
+    """
 
     variant: str
     trainable: int
     first_loss: float
     ms: list[float] = field(default_factory=list)
+    cpu_ms: list[float] = field(default_factory=list)
     peak_gib: float | None = None
 
     def row(self, setting: Setting) -> dict[str, Any]:
@@ -144,6 +147,7 @@ class Result:
             "ms": statistics.median(self.ms),
             "fastest_ms": min(self.ms),
             "slowest_ms": max(self.ms),
+            "cpu_ms": statistics.median(self.cpu_ms),
             "timed_steps": len(self.ms),
             "peak_gib": self.peak_gib,
             "trainable": self.trainable,
@@ -151,8 +155,7 @@ class Result:
         }
 
 
-Step = Callable[[], Tensor]
-"""One whole training step; returns its loss."""
+Step = Callable[[], Tensor]  # one whole training step; returns its loss
 
 
 # ------------------------------------------------------------------------------------------------------------ the task
@@ -287,15 +290,16 @@ def start(name: str, setting: Setting) -> tuple[Step, Result]:
     return step, Result(name, trainable, first_loss)
 
 
-def timed(step: Step, device: torch.device) -> float:
-    """Milliseconds of one step."""
+def timed(step: Step, device: torch.device, result: Result) -> None:
+    """Do one step and note its milliseconds."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     step()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return 1000 * (time.perf_counter() - began)
+    result.ms.append(1000 * (time.perf_counter() - began))
+    result.cpu_ms.append(1000 * (time.process_time() - began_cpu))
 
 
 def take_turns(names: Sequence[str], setting: Setting) -> list[Result]:
@@ -304,7 +308,7 @@ def take_turns(names: Sequence[str], setting: Setting) -> list[Result]:
     for turn in range(setting.steps):
         first = turn % len(runners)
         for step, result in runners[first:] + runners[:first]:
-            result.ms.append(timed(step, setting.device))
+            timed(step, setting.device, result)
     return [result for _, result in runners]
 
 
@@ -316,11 +320,13 @@ def one_by_one(names: Sequence[str], setting: Setting) -> list[Result]:
         torch.cuda.empty_cache()
         step, result = start(name, setting)
         torch.cuda.reset_peak_memory_stats(setting.device)
-        result.ms = [timed(step, setting.device) for _ in range(setting.steps)]
+        for _ in range(setting.steps):
+            timed(step, setting.device, result)
         result.peak_gib = torch.cuda.max_memory_allocated(setting.device) / GIB
         earlier = results.setdefault(name, result)
         if earlier is not result:
             earlier.ms += result.ms
+            earlier.cpu_ms += result.cpu_ms
             earlier.peak_gib = max(earlier.peak_gib or 0.0, result.peak_gib)
         del step
     return [results[name] for name in names]
@@ -331,7 +337,7 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Medians over medians, and peaks over peaks, of whatever variants ran."""
     by_name = {row["variant"]: row for row in rows}
     found = {}
-    for key, label, pairs in (("ms", "time", TIME_RATIOS), ("peak_gib", "peak", PEAK_RATIOS)):
+    for key, label, pairs in (("ms", "time", TIME_RATIOS), ("cpu_ms", "cpu", TIME_RATIOS), ("peak_gib", "peak", PEAK_RATIOS)):
         for above, below in pairs:
             values = [by_name[name][key] for name in (above, below) if name in by_name]
             if len(values) == 2 and None not in values:
@@ -342,10 +348,10 @@ def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
 def show(setting: Setting, rows: list[dict[str, Any]], compared: dict[str, float]) -> None:
     """Print one setting's table."""
     print(f"\n{setting.model}, batch {setting.batch_size}, rank {setting.rank}, base {str(setting.dtype).removeprefix('torch.')}")
-    print(f"{'variant':<12}{'ms a step':>11}{'fastest':>10}{'slowest':>10}{'peak GiB':>10}{'trainable':>12}")
+    print(f"{'variant':<12}{'ms a step':>11}{'fastest':>10}{'slowest':>10}{'cpu ms':>10}{'peak GiB':>10}{'trainable':>12}")
     for row in rows:
         peak = "-" if row["peak_gib"] is None else f"{row['peak_gib']:.2f}"
-        times = f"{row['ms']:>11.1f}{row['fastest_ms']:>10.1f}{row['slowest_ms']:>10.1f}"
+        times = f"{row['ms']:>11.1f}{row['fastest_ms']:>10.1f}{row['slowest_ms']:>10.1f}{row['cpu_ms']:>10.1f}"
         print(f"{row['variant']:<12}{times}{peak:>10}{row['trainable']:>12,}")
     for name, ratio in compared.items():
         print(f"{name:<32}{ratio:.3f}")

@@ -5,8 +5,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from dora_diffusion.config import (
     AdapterConfig,
     DataConfig,
@@ -16,6 +14,7 @@ from dora_diffusion.config import (
     RunConfig,
     TrainConfig,
 )
+from dora_diffusion.config.files import dump_yaml
 from dora_diffusion.errors import DataError, StudioError
 from dora_diffusion.studio.disk import write_text
 
@@ -44,7 +43,7 @@ def write_config(folder: Path, class_noun: str, trigger: str, steps: int) -> Non
             checkpoints_total_limit=2,
         ),
     )
-    write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    write_text(folder / "config.yaml", dump_yaml(config))
 
 
 def check_words(class_noun: str, trigger: str) -> tuple[str, str]:

@@ -76,11 +76,12 @@ class Studio(SubjectStore):
                     f"{subject_id} is trained already. Make pictures of it, or change photos, words or quality."
                 )
             self._let_leave()
+            subject.run_folder.mkdir(exist_ok=True)  # so that the trainer can say what it does before its first file
             pid = self._spawn([*self._trainer, str(subject.config_file)], subject.log_file)
             self._note(subject, {"pid": pid, "born": birth(pid), "stop_asked": None})
 
     def stop(self, subject_id: str) -> None:
-        """Ask the trainer to save and leave; asked again after a minute, it is ended by force.
+        """Ask the trainer to save and leave; asked again a minute later, it is ended by force.
 
         Raises:
             StudioError: it does not run.
@@ -90,12 +91,13 @@ class Studio(SubjectStore):
         if not self._lives(job):
             raise StudioError(f"{subject_id} is not being trained, so there is nothing to stop.")
         asked = job.get("stop_asked")
-        overdue = isinstance(asked, float) and time.time() - asked > PATIENCE_S
+        if isinstance(asked, float) and time.time() - asked < PATIENCE_S:
+            return  # a second SIGTERM would end the trainer before it has saved
         try:
-            if overdue:
-                os.killpg(job["pid"], signal.SIGKILL)  # start_new_session made its pid the group's
-            else:
+            if asked is None:
                 os.kill(job["pid"], signal.SIGTERM)
+            else:
+                os.killpg(job["pid"], signal.SIGKILL)  # start_new_session made its pid the group's
         except ProcessLookupError:  # it left by itself in this very moment
             return
         if asked is None:
@@ -171,7 +173,7 @@ class Studio(SubjectStore):
         return [note.parent.name for note in notes if self._lives(read_json(note))]
 
     def _let_leave(self) -> None:
-        """Wait for a trainer that said its last word and is on its way out: it still holds memory, and maybe the folder."""
+        """Wait for a trainer that said its last word and is on its way out: it still holds memory."""
         end = time.monotonic() + LEAVING_S
         while leaving := self._living():
             if time.monotonic() > end:
@@ -225,7 +227,7 @@ def _message(subject: Subject, job: dict[str, Any], report: dict[str, Any], stat
     if state == "stopped" and not report:
         return "Stopped before the first step."
     if state == "interrupted":
-        return "The training ended without a last word: the computer or somebody stopped it. Press Train to go on."
+        return f"The trainer ended without a last word. Press Train to go on; its log is {subject.log_file}."
     words = report.get("message")
     if isinstance(words, str) and words:
         return words

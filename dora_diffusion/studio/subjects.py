@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from dora_diffusion.config import TrainConfig
-from dora_diffusion.errors import DoraError, MachineError, StudioError
+from dora_diffusion.config.files import load_yaml
+from dora_diffusion.errors import ConfigError, MachineError, StudioError
 from dora_diffusion.studio.disk import read_json, write_text
 from dora_diffusion.studio.intake import check_count, check_words, digest, slug, store_photos, write_config
 
@@ -72,11 +71,10 @@ def read_subject(folder: Path) -> Subject:
     Raises:
         StudioError: its settings cannot be read.
     """
-    path = folder / "config.yaml"
     try:
-        config = TrainConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError, DoraError) as error:
-        raise StudioError(f"The settings of {folder.name} in {path} cannot be read: {error}") from error
+        config = load_yaml(TrainConfig, folder / "config.yaml")
+    except ConfigError as error:
+        raise StudioError(f"The settings of {folder.name} cannot be read: {error}") from error
     return Subject(folder.name, folder, config)
 
 
@@ -197,11 +195,6 @@ class SubjectStore:
                 return folder
             except FileExistsError:
                 number += 1
-
-
-def home_folder() -> Path:
-    """The studio's home: DORA_HOME, or else ``~/.dora_diffusion``."""
-    return Path(os.environ.get("DORA_HOME") or "~/.dora_diffusion").expanduser().resolve()
 
 
 def last_worked_on(folder: Path) -> int:

@@ -6,6 +6,7 @@ import yaml
 
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.formats import write_bytes
+from dora_diffusion.inference.picture import read_settings
 from dora_diffusion.models import BaseModel
 
 
@@ -27,7 +28,7 @@ def card(folder: Path, config: TrainConfig, base: BaseModel, step: int) -> str:
         "instance_prompt": prompt,
     }
     previews = sorted((folder / "samples").glob(f"step-{_last_preview(folder):06d}-*.png"))
-    pictures = "\n".join(f"![{config.run.validation_prompt[int(p.stem.split('-')[2])]}](samples/{p.name})" for p in previews)
+    pictures = "\n".join(f"![{read_settings(path)['prompt']}](samples/{path.name})" for path in previews)
     text_encoder = f", and in the text encoder ({adapter.text_encoder_targets})" if adapter.train_text_encoder else ""
     prior = f", {config.prior.num_class_images} class images, prior weight {config.prior.prior_loss_weight:g}"
     return f"""---

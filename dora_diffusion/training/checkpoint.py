@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dora_diffusion.adapters import Adapter
-from dora_diffusion.errors import MachineError, TrainingError
+from dora_diffusion.errors import FormatError, MachineError, TrainingError
 from dora_diffusion.formats import read_safetensors, write_bytes, write_safetensors
 
 ADAPTER, OPTIMIZER, TRAINER = "adapter.safetensors", "optimizer.safetensors", "trainer.json"
@@ -31,8 +32,8 @@ class Progress:
 
 def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
-    found = [path for path in folder.glob("checkpoint-*") if path.name.split("-")[1].isdigit() and (path / TRAINER).is_file()]
-    return sorted(found, key=step_of)
+    named = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", path.name)]
+    return sorted((path for path in named if (path / TRAINER).is_file()), key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -48,7 +49,8 @@ def save_checkpoint(folder: Path, progress: Progress, keep: int | None) -> Path:
     """
     target = folder / f"checkpoint-{progress.step}"
     fresh = folder / f".{target.name}.writing"
-    shutil.rmtree(fresh, ignore_errors=True)
+    for leftover in folder.glob(".checkpoint-*"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     try:
         fresh.mkdir(parents=True)
         write_safetensors(fresh / ADAPTER, {_buffer_name(b): b.parameter for b in progress.adapter.buffers}, {})
@@ -62,14 +64,15 @@ def save_checkpoint(folder: Path, progress: Progress, keep: int | None) -> Path:
             "guard": progress.guard,
         }
         write_bytes(fresh / TRAINER, json.dumps(trainer, indent=1, sort_keys=True).encode())
-        shutil.rmtree(target, ignore_errors=True)
+        _remove(target)
         fresh.replace(target)
         _sync_folder(folder)
+        for old in checkpoints(folder)[: -keep if keep else 0]:
+            _remove(old)
     except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
         raise MachineError(f"{target} cannot be written: {error.strerror or error}.") from None
-    for old in checkpoints(folder)[: -keep if keep else 0]:
-        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
     return target
 
 
@@ -80,7 +83,12 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
         TrainingError: the checkpoint is of another run (photos, processes, batch).
         FormatError: a file is not whole.
     """
-    trainer = json.loads((checkpoint / TRAINER).read_text(encoding="utf-8"))
+    try:
+        trainer = json.loads((checkpoint / TRAINER).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FormatError(
+            f"{checkpoint / TRAINER} is not whole ({error}). Delete {checkpoint.name} to resume from the one before."
+        ) from None
     for what, now in progress.guard.items():
         then = trainer["guard"].get(what)
         if then != now:
@@ -93,9 +101,21 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
             buffer.parameter.copy_(tensors[_buffer_name(buffer)])
     _restore_optimizer(progress.optimizer, read_safetensors(checkpoint / OPTIMIZER)[0], trainer["optimizer"])
     progress.schedule.load_state_dict(trainer["schedule"])
+    # The schedule sets the optimizer's rates when it is stepped, not when it is loaded: the first step would run at step 0's.
+    for group, rate in zip(progress.optimizer.param_groups, progress.schedule.get_last_lr(), strict=True):
+        group["lr"] = rate
     if progress.scaler and trainer["scaler"]:
         progress.scaler.load_state_dict(trainer["scaler"])
     progress.step = trainer["step"]
+
+
+def _remove(checkpoint: Path) -> None:
+    """Delete a checkpoint; renamed first, so that a kill leaves no half of one under its name."""
+    if checkpoint.is_dir():
+        gone = checkpoint.with_name(f".{checkpoint.name}.deleting")
+        shutil.rmtree(gone, ignore_errors=True)
+        checkpoint.replace(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _buffer_name(buffer: Any) -> str:

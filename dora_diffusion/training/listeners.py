@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dora_diffusion.training.events import ClassImages, Event, Finished, Note, OnEvent, PreviewReady, RunStarted, Saved, StepDone
-from dora_diffusion.training.run_folder import METRICS, STATUS
+from dora_diffusion.training.run_folder import CONFIG, METRICS, STATUS
 
 logger = logging.getLogger(__name__)
 
@@ -123,8 +123,10 @@ class StatusFile:
                 self._write(state="stopped" if stopped else "done", step=step, seconds_left=0)
 
     def failed(self, message: str) -> None:
-        """Say why the run ended."""
-        if self._path.parent.is_dir():
+        """Say why the run ended; in a folder that was refused because it is somebody else's, nothing is written."""
+        folder = self._path.parent
+        ours = self._path.exists() or (folder / CONFIG).is_file()
+        if folder.is_dir() and (ours or not any(folder.iterdir())):
             self._write(state="failed", message=message)
 
     def _write(self, **changes: Any) -> None:

@@ -31,5 +31,6 @@ def draw_previews(base: BaseModel, config: TrainConfig, step: int) -> tuple[Path
             "strength": 1.0,
             "step": step,
         }
-        paths.append(save_picture(image, run.output_dir / "samples" / f"step-{step:06d}-{number:02d}-{seed}.png", settings))
+        path = run.output_dir / "samples" / f"step-{step:06d}-{number:02d}-{seed}.png"
+        paths.append(save_picture(image, path.with_name(f".{path.name}"), settings).replace(path))
     return tuple(paths)

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from dora_diffusion.config import TrainConfig
-from dora_diffusion.data.photos import list_photos, open_photo
+from dora_diffusion.data.photos import find_photos, list_photos, open_photo
 from dora_diffusion.errors import DataError
 from dora_diffusion.inference.draw import Drawing, draw, sampler_name
 from dora_diffusion.inference.picture import save_picture
@@ -31,7 +31,8 @@ def class_images(base: BaseModel, config: TrainConfig, resolution: int, on_image
     folder = class_image_folder(prior.class_data_dir, recipe)
     paths = [folder / f"{k:05d}.png" for k in range(prior.num_class_images - len(given))]
     missing = [k for k, path in enumerate(paths) if not _is_whole(path)]
-    mine = missing[process::processes]
+    # By number, not by place among the missing: another process may have drawn some before this one looked.
+    mine = [k for k in missing if k % processes == process]
     drawing = Drawing(prior.class_images_steps, prior.class_images_guidance, "", resolution, resolution)
     on_image(len(paths) - len(missing), len(paths))
     for start in range(0, len(mine), prior.sample_batch_size):
@@ -50,6 +51,7 @@ def class_image_recipe(base: BaseModel, config: TrainConfig, resolution: int) ->
     return {
         "base": base_digest(base),
         "prompt": config.class_prompt(),
+        "prediction_type": base.prediction_type,
         "sampler": sampler_name(base, "model"),
         "num_inference_steps": prior.class_images_steps,
         "guidance_scale": prior.class_images_guidance,
@@ -73,11 +75,12 @@ def _given(folder: Path | None) -> list[Path]:
     if folder is None or not folder.exists():
         return []
     try:
-        return list_photos(folder)
+        find_photos(folder)
     except DataError:
         if folder.is_dir():
             return []
         raise
+    return list_photos(folder)
 
 
 def _is_whole(path: Path) -> bool:

@@ -77,6 +77,7 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
         tell(Note(f"The run in {folder.path} is finished ({folder.steps_done()} steps). Raise --max_train_steps to go on, or --overwrite it."))
         tell(Finished(folder.steps_done(), folder.path / WEIGHTS_NAME, False))
         return TrainResult(folder.path, folder.path / WEIGHTS_NAME, folder.steps_done(), False, float("nan"))
+    checkpoint = None if config.run.overwrite else folder.resume_point()
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     base = _load(config, accelerator)
@@ -108,8 +109,7 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
     schedule = learning_rate_schedule(optimizer, config.optim, config.run.max_train_steps)
     guard = {"photos": photos_digest(paths), "global batch": batches.global_batch, "precision": str(base.dtype)}
     progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard)
-    checkpoint = folder.resume_point()
-    if checkpoint is not None and not config.run.overwrite:
+    if checkpoint is not None:
         load_checkpoint(checkpoint, progress)
         tell(Note(f"Resuming from {checkpoint.name}."))
     if accelerator.is_main_process:
@@ -209,8 +209,9 @@ class _Run:
                 "prediction_type": self.base.prediction_type,
             }
             state = self.progress.adapter.state(self.base.name, metadata)
-            FORMATS.load("diffusers").write(state, self.folder.path / WEIGHTS_NAME)
             write_card(self.folder.path, self.config, self.base, self.progress.step)
+            # Last, because this file is what makes a run a finished one.
+            FORMATS.load("diffusers").write(state, self.folder.path / WEIGHTS_NAME)
             self.tell(Finished(self.progress.step, self.folder.path / WEIGHTS_NAME, stopped))
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()

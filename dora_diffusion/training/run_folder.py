@@ -42,7 +42,9 @@ class RunFolder:
 
     def _refuse_foreign(self) -> None:
         entries = [entry.name for entry in self.path.iterdir()] if self.path.is_dir() else []
-        if entries and not self._is_ours() and not set(entries) <= {STATUS}:
+        # A status alone, or a draft of one of the two first files, is what a process leaves that is killed as it starts.
+        known = {STATUS, f".{STATUS}.writing", f".{CONFIG}.writing"}
+        if not self._is_ours() and not set(entries) <= known:
             raise TrainingError(
                 f"{self.path} is not empty and holds no run of ours (it has {', '.join(sorted(entries)[:3])}); give another --output_dir."
             )
@@ -77,12 +79,15 @@ class RunFolder:
         if self.config.run.overwrite and self._is_ours():
             self._clear()
         self.path.mkdir(parents=True, exist_ok=True)
-        # The stored settings must resume the run when started again as they are, not erase it.
-        stored = self.config.model_copy(update={"run": self.config.run.model_copy(update={"overwrite": False})})
+        # The stored settings must resume the run when started again as they are, not erase it or go back to an old step.
+        again = {"overwrite": False, "resume_from_checkpoint": "latest"}
+        stored = self.config.model_copy(update={"run": self.config.run.model_copy(update=again)})
         write_bytes(self.path / CONFIG, dump_yaml(stored).encode())
 
     def _clear(self) -> None:
-        for path in [*(self.path / name for name in OURS), *self.path.glob("checkpoint-*")]:
+        """Remove what is ours, ``config.yaml`` last: without it the rest would be taken for somebody else's."""
+        folders = [*self.path.glob("checkpoint-*"), *self.path.glob(".checkpoint-*")]
+        for path in [*folders, *(self.path / name for name in reversed(OURS))]:
             if path.is_dir():
                 shutil.rmtree(path)
             else:

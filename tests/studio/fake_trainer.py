@@ -27,6 +27,8 @@ class Trainer:
 
     def on_stop(self, *_: object) -> None:
         self.stop_asked = self.mode != "hang"
+        if self.mode != "hang":
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # like the real one: the second ends it at once
 
     def say(self, state: str, step: int, message: str = "") -> None:
         status = {

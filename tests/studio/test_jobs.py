@@ -114,7 +114,7 @@ def test_a_trainer_that_will_not_leave_is_ended_in_the_end(
     studio.start(subject)
     wait_until(lambda: studio.status(subject).state == "training")
     studio.stop(subject)
-    studio.stop(subject)  # too early for force
+    studio.stop(subject)  # too early for force, and a second signal would end a trainer before it has saved
     assert studio.status(subject).state == "training"
     monkeypatch.setattr(jobs, "PATIENCE_S", 0.0)
     studio.stop(subject)

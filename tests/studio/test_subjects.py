@@ -11,7 +11,6 @@ from dora_diffusion.config import TrainConfig
 from dora_diffusion.errors import ConfigError, MachineError, StudioError
 from dora_diffusion.studio.intake import slug
 from dora_diffusion.studio.jobs import Studio
-from dora_diffusion.studio.subjects import home_folder
 
 MakeStudio = Callable[..., Studio]
 
@@ -139,10 +138,8 @@ def test_photos_are_shown_from_the_media_folder(make_studio: MakeStudio, photos:
     assert all(path.is_relative_to(studio.media) for path in shown)
 
 
-def test_home_is_private_and_where_it_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DORA_HOME", str(tmp_path / "there"))
-    assert home_folder() == tmp_path / "there"
-    assert Studio(home_folder()).home.stat().st_mode & 0o077 == 0
+def test_home_is_private(tmp_path: Path) -> None:
+    assert Studio(tmp_path / "home").home.stat().st_mode & 0o077 == 0
 
 
 def test_a_home_that_cannot_be_written_is_told(tmp_path: Path) -> None:

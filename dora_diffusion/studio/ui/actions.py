@@ -1,5 +1,6 @@
 """What the page's buttons do: values in, values out, everything else in ``studio``."""
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ class Actions:
     def __init__(self, studio: Studio, pictures: Pictures):
         self._studio = studio
         self._pictures = pictures
+        self._training = threading.Lock()  # two pages may press Train at once
 
     def restore(self) -> tuple[Any, ...]:
         """The form of a page that was just opened: photos, noun, trigger, quality of the subject worked on last."""
@@ -66,11 +68,12 @@ class Actions:
         """
         if quality not in QUALITIES:
             raise StudioError(f"Quality is one of {', '.join(QUALITIES)}; got {quality!r}.")
-        self._studio.check_free()
-        wanted = ([Path(photo) for photo, _ in photos or []], noun or "", trigger or "", QUALITIES[quality])
-        subject_id = self._studio.find_subject(*wanted) or self._studio.create_subject(*wanted)
-        self._pictures.release()
-        self._studio.start(subject_id)
+        with self._training:
+            self._studio.check_free()
+            wanted = ([Path(photo) for photo, _ in photos or []], noun or "", trigger or "", QUALITIES[quality])
+            subject_id = self._studio.find_subject(*wanted) or self._studio.create_subject(*wanted)
+            self._pictures.release()
+            self._studio.start(subject_id)
 
     def stop(self) -> None:
         """Stop the training that runs.

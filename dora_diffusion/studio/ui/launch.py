@@ -3,10 +3,10 @@
 import os
 from collections.abc import Callable
 
+from dora_diffusion import machine
 from dora_diffusion.errors import MachineError, StudioError
 from dora_diffusion.studio.jobs import Studio
 from dora_diffusion.studio.pictures import Pictures
-from dora_diffusion.studio.subjects import home_folder
 
 LOOPBACK = ("127.0.0.1", "localhost")
 ANY_ADDRESS = ("0.0.0.0", "::")
@@ -21,7 +21,7 @@ def launch(host: str, port: int, on_ready: Callable[[str], None]) -> None:
     """
     login = read_login(os.environ.get("DORA_STUDIO_LOGIN"))
     check_host(host, login)
-    studio = Studio(home_folder())
+    studio = Studio(machine.home().absolute())
     serve(studio, Pictures(studio.media), host, port, login, on_ready)
 
 

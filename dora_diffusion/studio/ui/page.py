@@ -82,7 +82,7 @@ def _create_part() -> dict[str, Any]:
         with gr.Column(scale=1, min_width=320):
             parts["subject"] = gr.Dropdown([], elem_id="subject", label="Subject", info="Trained subjects appear here.")
             parts["prompt"] = gr.Textbox(
-                elem_id="prompt", label="Prompt", lines=2, placeholder="a photo of sks teapot on the beach"
+                elem_id="prompt", label="Prompt", lines=2, placeholder="Written here as soon as a subject is trained."
             )
             parts["strength"] = gr.Slider(
                 0,

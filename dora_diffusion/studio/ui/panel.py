@@ -72,4 +72,4 @@ def _numbers(status: JobStatus) -> str:
 def _words(status: JobStatus) -> list[str]:
     if status.is_active and status.stop_asked:
         return ["Asked to stop: the trainer saves its work and leaves. Not gone after a minute? Press Stop again."]
-    return [status.message, ADVICE.get(status.state, "")]
+    return [status.message[:1].upper() + status.message[1:], ADVICE.get(status.state, "")]

@@ -1,0 +1,95 @@
+"""Pictures: seeds, batches, modes, and the settings inside the file."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dora_diffusion.config import GenerateConfig
+from dora_diffusion.errors import DataError
+from dora_diffusion.formats import WEIGHTS_NAME
+from dora_diffusion.formats.diffusers_format import DIFFUSERS
+from dora_diffusion.inference import Drawing, MergedPipeline, draw_tensor, generate, read_settings
+
+FEW = {"num_inference_steps": 3, "num_images": 1}
+
+
+def pixels(path) -> np.ndarray:
+    return np.asarray(Image.open(path)).astype(int)
+
+
+@pytest.fixture
+def run_folder(trained, tmp_path):
+    DIFFUSERS.write(trained, tmp_path / "run" / WEIGHTS_NAME)
+    return tmp_path / "run"
+
+
+def test_live_and_merged_draw_the_same(run_folder, tmp_path):
+    paths = {mode: generate(GenerateConfig(adapter=run_folder, prompt="a photo of sks teapot", mode=mode, output_dir=tmp_path / mode, **FEW))[0] for mode in ("live", "merged")}
+    assert np.abs(pixels(paths["live"]) - pixels(paths["merged"])).max() <= 1
+    base = generate(GenerateConfig(prompt="a photo of sks teapot", output_dir=tmp_path / "base", **FEW))[0]
+    assert np.abs(pixels(base) - pixels(paths["merged"])).mean() > 1
+
+
+@pytest.mark.parametrize("mode", ["live", "merged"])
+def test_strength_zero_is_the_base(run_folder, tmp_path, mode):
+    zero = generate(GenerateConfig(adapter=run_folder, prompt="a photo of a mug", strength=0, mode=mode, output_dir=tmp_path / "zero", **FEW))[0]
+    base = generate(GenerateConfig(prompt="a photo of a mug", output_dir=tmp_path / "base", **FEW))[0]
+    assert (pixels(zero) == pixels(base)).all()
+
+
+def test_a_picture_depends_on_its_seed_not_on_its_batch(toybox):
+    prompts = ["a photo of a mug on the beach"] * 3
+    together = draw_tensor(toybox, prompts, [5, 6, 7], Drawing(num_inference_steps=3, sample_batch_size=3))
+    alone = draw_tensor(toybox, prompts[:1], [6], Drawing(num_inference_steps=3))
+    torch.testing.assert_close(together[1], alone[0], atol=1e-3, rtol=0)
+    assert (together[0] - together[1]).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m", "unipc"])
+def test_every_sampler_draws_and_leaves_the_model_its_own(toybox, sampler):
+    before = type(toybox.pipe.scheduler)
+    picture = draw_tensor(toybox, ["a photo of a mug"], [0], Drawing(num_inference_steps=8, sampler=sampler))
+    assert torch.isfinite(picture).all()
+    assert picture.std() > 0.05
+    assert type(toybox.pipe.scheduler) is before
+
+
+def test_sizes_other_than_the_models_own(toybox):
+    picture = draw_tensor(toybox, ["a photo of a mug"], [0], Drawing(num_inference_steps=2, height=96, width=160))
+    assert picture.shape == (1, 3, 96, 160)
+
+
+def test_settings_travel_in_the_file(run_folder, tmp_path):
+    config = GenerateConfig(adapter=run_folder, prompt="a photo of sks teapot", negative_prompt="blurry", seed=42, strength=0.8, num_inference_steps=2, num_images=2, output_dir=tmp_path / "out")
+    first, second = generate(config)
+    settings = read_settings(second)
+    assert settings["seed"] == 43
+    assert settings["prompt"] == config.prompt
+    assert settings["strength"] == 0.8
+    text = Image.open(first).info["parameters"]
+    assert text.splitlines()[0] == config.prompt
+    assert text.splitlines()[1] == "Negative prompt: blurry"
+    assert "Steps: 2, Sampler: DDIMScheduler, CFG scale: 5.0, Seed: 42, Size: 128x128, Model: toybox" in text
+
+
+def test_pictures_are_never_overwritten(tmp_path):
+    config = GenerateConfig(prompt="a photo of a mug", output_dir=tmp_path / "out", **FEW)
+    names = [path.name for _ in range(3) for path in generate(config)]
+    assert names == ["00000.png", "00001.png", "00002.png"]
+
+
+def test_a_foreign_picture_has_no_settings(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "plain.png")
+    with pytest.raises(DataError, match="no settings"):
+        read_settings(tmp_path / "plain.png")
+
+
+def test_a_merged_pipeline_switches_between_folder_and_base(run_folder):
+    pipeline = MergedPipeline("toybox", device="cpu")
+    base = np.asarray(pipeline.draw(prompt="a photo of sks teapot", num_inference_steps=2)[0])
+    assert pipeline.switch(run_folder) > 0
+    with_subject = np.asarray(pipeline.draw(prompt="a photo of sks teapot", num_inference_steps=2)[0])
+    assert (base != with_subject).any()
+    pipeline.switch(None)
+    assert (np.asarray(pipeline.draw(prompt="a photo of sks teapot", num_inference_steps=2)[0]) == base).all()

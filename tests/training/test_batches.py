@@ -1,0 +1,119 @@
+"""Batches are functions of (seed, step): the same samples, however many processes share them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from training_engine import make_engine
+
+from dora_diffusion.data.latents import Latents
+from dora_diffusion.data.photos import list_photos
+from dora_diffusion.data.views import Photos
+from dora_diffusion.training.batches import Batches
+from dora_diffusion.training.loss import Batch
+
+
+class NumberedPrompts:
+    """Conditioning that says which prompt a sample got."""
+
+    def conditioning(self, is_prior: Tensor) -> dict[str, Tensor]:
+        return {"encoder_hidden_states": is_prior.float()[:, None, None]}
+
+
+def encode(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    """A stand-in for the autoencoder: each 8 x 8 block's mean, with a little spread."""
+    mean = torch.nn.functional.avg_pool2d(pixel_values, 8)
+    return mean, torch.full_like(mean, 0.1)
+
+
+def make(folder: Path, *, prior: bool = False, seed: int = 0, **shape: int) -> Batches:
+    def latents(name: str) -> Latents:
+        return Latents(Photos(list_photos(folder), 64, center_crop=False, random_flip=True, name=name), encode, 1.0)
+
+    layout = {"batch_size": 1, "accumulation": 1, "process": 0, "processes": 1, **shape}
+    return Batches(
+        latents("instance"),
+        latents("class") if prior else None,
+        NumberedPrompts(),  # type: ignore[arg-type]
+        seed=seed,
+        num_train_timesteps=1000,
+        device=torch.device("cpu"),
+        **layout,  # type: ignore[arg-type]
+    )
+
+
+def samples(batch: Batch, kind: bool) -> list[tuple[bytes, bytes, int]]:
+    """(latents, noise, timestep) of the batch's instance samples (False) or class samples (True)."""
+    parts = zip(batch.latents, batch.noise, batch.timesteps.tolist(), batch.is_prior.tolist(), strict=True)
+    return [(x.numpy().tobytes(), n.numpy().tobytes(), t) for x, n, t, is_prior in parts if is_prior is kind]
+
+
+@pytest.mark.parametrize("prior", [False, True], ids=["plain", "prior"])
+def test_two_processes_share_the_samples_of_one(subject_photos: Path, prior: bool) -> None:
+    kinds = [False, True] if prior else [False]
+    whole = make(subject_photos, batch_size=2, accumulation=2, prior=prior)
+    shares = [make(subject_photos, accumulation=2, process=k, processes=2, prior=prior) for k in range(2)]
+    assert {share.global_batch for share in shares} == {whole.global_batch} == {4}
+    for step in (0, 1, 7):
+        for micro_step in range(2):
+            ours = [share.batch(step, micro_step) for share in shares]
+            theirs = whole.batch(step, micro_step)
+            for kind in kinds:
+                assert samples(ours[0], kind) + samples(ours[1], kind) == samples(theirs, kind)
+
+
+def test_two_accumulated_batches_hold_the_samples_of_one_twice_as_large(subject_photos: Path) -> None:
+    whole, parts = make(subject_photos, batch_size=4), make(subject_photos, batch_size=2, accumulation=2)
+    for step in (0, 5):
+        assert samples(parts.batch(step, 0), False) + samples(parts.batch(step, 1), False) == samples(
+            whole.batch(step, 0), False
+        )
+
+
+def test_a_batch_needs_no_batch_before_it(subject_photos: Path) -> None:
+    walked = make(subject_photos, batch_size=2)
+    for step in range(5):
+        walked.batch(step, 0)
+    assert samples(walked.batch(5, 0), False) == samples(make(subject_photos, batch_size=2).batch(5, 0), False)
+
+
+def test_the_process_own_random_state_plays_no_part(subject_photos: Path) -> None:
+    torch.manual_seed(1)
+    before = samples(make(subject_photos).batch(3, 0), False)
+    torch.manual_seed(2)
+    assert samples(make(subject_photos).batch(3, 0), False) == before
+
+
+def test_every_step_and_every_seed_draws_its_own(subject_photos: Path) -> None:
+    batches = make(subject_photos, prior=True)
+    drawn = [sample for step in range(30) for sample in samples(batches.batch(step, 0), False)]
+    for column in range(2):
+        assert len({sample[column] for sample in drawn}) == 30
+    assert len({sample[2] for sample in drawn}) > 20  # 30 draws of 1000 timesteps seldom meet
+    other = make(subject_photos, seed=1)
+    assert not {sample[1] for sample in drawn} & {n for s in range(30) for _, n, _ in samples(other.batch(s, 0), False)}
+
+
+def test_a_class_image_shares_no_noise_with_its_photo(subject_photos: Path) -> None:
+    batch = make(subject_photos, prior=True, batch_size=2).batch(0, 0)
+    assert batch.is_prior.tolist() == [False, False, True, True]
+    assert batch.conditioning["encoder_hidden_states"].flatten().tolist() == [0, 0, 1, 1]
+    assert len({noise.numpy().tobytes() for noise in batch.noise}) == 4
+    assert not torch.equal(batch.timesteps[:2], batch.timesteps[2:])
+
+
+def test_all_timesteps_are_drawn_evenly(subject_photos: Path) -> None:
+    batches = make(subject_photos, batch_size=64)
+    timesteps = torch.cat([batches.batch(step, 0).timesteps for step in range(20)])
+    assert timesteps.dtype == torch.int64
+    assert timesteps.min() >= 0 and timesteps.max() < 1000
+    counts = torch.histc(timesteps.float(), 4, 0, 1000)
+    assert counts.min() > 0.8 * len(timesteps) / 4  # 4.5 standard deviations below even
+
+
+def test_the_real_base_gives_shapes_that_its_unet_takes(subject_photos: Path) -> None:
+    batch = make_engine(subject_photos, batch_size=2, prior=True).batches.batch(0, 0)
+    assert batch.latents.shape == batch.noise.shape == (4, 8, 8, 8)
+    assert batch.latents.dtype == torch.float32
+    assert batch.conditioning["encoder_hidden_states"].shape[0] == 4

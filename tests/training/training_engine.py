@@ -1,0 +1,93 @@
+"""The trainer's step without the trainer: base, adapter, batches and stepper, taken apart for a test to look into."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from dora_diffusion.adapters import Adapter, inject
+from dora_diffusion.config import AdapterConfig, OptimConfig, RunConfig
+from dora_diffusion.data.latents import Latents
+from dora_diffusion.data.photos import list_photos
+from dora_diffusion.data.views import Photos
+from dora_diffusion.models import BaseModel, load_base
+from dora_diffusion.training.batches import Batches, Prompts
+from dora_diffusion.training.checkpoint import Progress
+from dora_diffusion.training.hardware import make_accelerator
+from dora_diffusion.training.optim import adamw, learning_rate_schedule
+from dora_diffusion.training.stepper import Stepper
+
+SIDE = 64
+
+
+@dataclass
+class Engine:
+    """One process's share of a run."""
+
+    base: BaseModel
+    adapter: Adapter
+    batches: Batches
+    progress: Progress
+    stepper: Stepper
+
+    def gradients(self) -> dict[str, Tensor]:
+        """A copy of the gradients that the last step left, by buffer."""
+        return {f"{b.component}.{b.role}": _gradient(b.parameter) for b in self.adapter.buffers}
+
+
+def make_engine(
+    folder: Path,
+    *,
+    batch_size: int = 1,
+    accumulation: int = 1,
+    process: int = 0,
+    processes: int = 1,
+    prior: bool = False,
+    adapter: AdapterConfig | None = None,
+    optim: OptimConfig | None = None,
+) -> Engine:
+    """An engine over the photos in ``folder`` (and, with ``prior``, the same photos as class images)."""
+    wanted = adapter or AdapterConfig(rank=4)
+    how = optim or OptimConfig(max_grad_norm=0)
+    base = load_base("toybox")
+    base.freeze()
+    injected = inject(base, wanted)
+    prompts = Prompts(base, "sks teapot", "a teapot" if prior else None, wanted.train_text_encoder)
+    noise_schedule = DDPMScheduler.from_config(base.pipe.scheduler.config)
+    batches = Batches(
+        _latents(base, folder, "instance"),
+        _latents(base, folder, "class") if prior else None,
+        prompts,
+        seed=0,
+        batch_size=batch_size,
+        accumulation=accumulation,
+        num_train_timesteps=1000,
+        process=process,
+        processes=processes,
+        device=torch.device("cpu"),
+    )
+    optimizer = adamw(injected, how)
+    progress = Progress(injected, optimizer, learning_rate_schedule(optimizer, how, 100), None, {})
+    stepper = Stepper(
+        base.unet,
+        noise_schedule,
+        batches,
+        progress,
+        make_accelerator(RunConfig(cpu=True)),
+        accumulation=accumulation,
+        prior_loss_weight=0.5,
+        max_grad_norm=how.max_grad_norm,
+    )
+    return Engine(base, injected, batches, progress, stepper)
+
+
+def _latents(base: BaseModel, folder: Path, name: str) -> Latents:
+    photos = Photos(list_photos(folder), SIDE, center_crop=False, random_flip=True, name=name)
+    return Latents(photos, base.encode_images, base.vae.config.scaling_factor)
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad.clone()
