@@ -1,10 +1,10 @@
 """Time one adapter training step: ours, PEFT's, and the floor below both.
 
-    PYTHONPATH=. python scripts/bench_step.py --model toybox --batch_sizes 4 --steps 60 --threads 2 --json step.json
+    PYTHONPATH=. python scripts/bench_step.py --model toybox --batch_sizes 4 --threads 2 --steps 40 --json step.json
 
-Every variant gets the same weights, the same batch and the same loss. On a CPU the variants take turns, one step each, so that
-whatever else the machine does hits all of them alike. On a GPU each variant runs alone, because its peak memory is wanted too;
-the whole line of variants is run forth and back. docs/benchmarks.md has the results.
+Every variant gets the same weights, batch and loss. On a CPU the variants take turns, one step each, so that whatever
+else the machine does hits all of them alike. On a GPU each variant runs alone, because its peak memory is wanted too,
+and the whole line of variants is run forth and back. docs/benchmarks.md has the results.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,8 @@ from dora_diffusion.training.optim import adamw
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 WARM_UP = 3
-GIB = 2**30
 
-# Full-size UNets by their published configurations; what is left out is UNet2DConditionModel's default, which is SD 1.x.
+# Full-size UNets by their published configurations; what is left out is the class's default, which is SD 1.x.
 UNETS: dict[str, dict[str, Any]] = {
     "sd15": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
     "sdxl": {
@@ -64,9 +63,17 @@ UNETS: dict[str, dict[str, Any]] = {
     },
 }
 
-# (what is compared, numerator, denominator)
-TIME_RATIOS = (("ours_dora", "ours_lora"), ("ours_dora", "peft_dora"), ("ours_lora", "peft_lora"), ("peft_dora", "peft_lora"))
-PEAK_RATIOS = (("ours_dora", "peft_lora"), ("ours_lora", "peft_lora"))
+# (what, above, below)
+COMPARED = (
+    ("ms", "ours_dora", "ours_lora"),
+    ("ms", "ours_dora", "peft_dora"),
+    ("ms", "ours_lora", "peft_lora"),
+    ("ms", "peft_dora", "peft_lora"),
+    ("peak_gib", "ours_dora", "peft_lora"),
+    ("peak_gib", "ours_lora", "peft_lora"),
+)
+
+Step = Callable[[], Tensor]  # one whole training step; its loss, detached
 
 
 class BareBase:
@@ -87,14 +94,13 @@ class BareBase:
 
 @dataclass(frozen=True)
 class Setting:
-    """One line of the benchmark: everything but the variant. ``steps`` are the timed ones."""
+    """Everything but the variant. ``steps`` are the timed ones."""
 
     model: str
     batch_size: int
     rank: int
     steps: int
     device: torch.device
-    max_grad_norm: float
 
     @property
     def dtype(self) -> torch.dtype:
@@ -104,7 +110,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Task:
-    """A frozen UNet and one batch for it. Tensors are float32 on the device; the second half of the batch is class images."""
+    """A frozen UNet and one batch for it: float32, on the device; the second half of the batch is class images."""
 
     unet: Any
     scheduler: Any
@@ -126,39 +132,20 @@ class Task:
 
 @dataclass
 class Result:
-    """What one variant came to. ``ms`` and ``cpu_ms`` one entry a timed step; ``peak_gib`` None where torch counts no memory.
-
-    ``cpu_ms`` is the processor time of all threads: on a CPU that others use too, the steadier of the two.
-    """
+    """What one variant came to: ``ms`` one entry a timed step, ``peak_gib`` None where torch does not count memory."""
 
     variant: str
     trainable: int
     first_loss: float
     ms: list[float] = field(default_factory=list)
-    cpu_ms: list[float] = field(default_factory=list)
     peak_gib: float | None = None
 
-    def row(self, setting: Setting) -> dict[str, Any]:
-        """The JSON row."""
-        return {
-            "model": setting.model,
-            "batch_size": setting.batch_size,
-            "variant": self.variant,
-            "ms": statistics.median(self.ms),
-            "fastest_ms": min(self.ms),
-            "slowest_ms": max(self.ms),
-            "cpu_ms": statistics.median(self.cpu_ms),
-            "timed_steps": len(self.ms),
-            "peak_gib": self.peak_gib,
-            "trainable": self.trainable,
-            "first_loss": self.first_loss,
-        }
+    def row(self) -> dict[str, Any]:
+        """The JSON row: the times as median, extremes and count."""
+        times = {"ms": statistics.median(self.ms), "fastest_ms": min(self.ms), "slowest_ms": max(self.ms)}
+        return {**asdict(self), **times, "timed_steps": len(self.ms)}
 
 
-Step = Callable[[], Tensor]  # one whole training step; returns its loss
-
-
-# ------------------------------------------------------------------------------------------------------------ the task
 def make_task(setting: Setting) -> Task:
     """Build the model afresh, with the same weights every time, and draw the batch.
 
@@ -168,17 +155,16 @@ def make_task(setting: Setting) -> Task:
     unet, scheduler, tokens = _load(setting)
     unet.requires_grad_(False)
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(setting.device)
-    config, b = unet.config, setting.batch_size
+    config, b, size = unet.config, setting.batch_size, unet.config.sample_size
     draw = torch.Generator().manual_seed(1)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=draw).to(setting.device)
 
     conditioning: dict[str, Any] = {"encoder_hidden_states": normal(b, tokens, config.cross_attention_dim)}
-    size = config.sample_size
     if config.addition_embed_type == "text_time":
         pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
-        side = 8.0 * size
+        side = 8.0 * size  # original size, crop and target size of an uncropped picture
         time_ids = torch.tensor([[side, side, 0, 0, side, side]] * b, device=setting.device)
         conditioning["added_cond_kwargs"] = {"text_embeds": normal(b, pooled), "time_ids": time_ids}
     latents, noise = normal(b, config.in_channels, size, size), normal(b, config.in_channels, size, size)
@@ -197,7 +183,7 @@ def _load(setting: Setting) -> tuple[Any, Any, int]:
         return base.unet.to(setting.device), scheduler, base.pipe.tokenizer.model_max_length
     torch.manual_seed(0)
     usual = torch.get_default_dtype()
-    torch.set_default_dtype(setting.dtype)  # made where and as it is used: a full-size model in float32 first would take minutes
+    torch.set_default_dtype(setting.dtype)  # made where and as it is used: in float32 on the CPU it would take minutes
     try:
         with setting.device:
             unet = UNet2DConditionModel(**UNETS[setting.model])
@@ -210,9 +196,8 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
     return {name: _cast(part, dtype) for name, part in value.items()} if isinstance(value, dict) else value.to(dtype)
 
 
-# ---------------------------------------------------------------------------------------------------------- variants
 def floor_step(task: Task, setting: Setting) -> tuple[Step, int]:
-    """The frozen model forward and backward, with a gradient to its input only: no adapter can be faster."""
+    """The frozen model forward and backward, with a gradient to its input alone and no optimizer."""
     task.latents.requires_grad_(True)
 
     def step() -> Tensor:
@@ -225,25 +210,21 @@ def floor_step(task: Task, setting: Setting) -> tuple[Step, int]:
 
 
 def peft_step(task: Task, setting: Setting, use_dora: bool) -> tuple[Step, int]:
-    """As diffusers' DreamBooth scripts: ``add_adapter``, float32 adapters, autocast around a bf16 base, AdamW over every tensor."""
+    """As diffusers' DreamBooth scripts: float32 adapters, autocast around a bf16 base, AdamW over every tensor."""
     from diffusers.training_utils import cast_training_params
     from peft import LoraConfig
 
-    config = LoraConfig(
-        r=setting.rank, lora_alpha=setting.rank, target_modules=TARGETS, use_dora=use_dora, init_lora_weights="gaussian"
-    )
-    task.unet.add_adapter(config)
+    rank, on_gpu = setting.rank, setting.device.type == "cuda"
+    config = {"r": rank, "lora_alpha": rank, "init_lora_weights": "gaussian", "target_modules": TARGETS}
+    task.unet.add_adapter(LoraConfig(use_dora=use_dora, **config))
     cast_training_params(task.unet, dtype=torch.float32)
     parameters = [parameter for parameter in task.unet.parameters() if parameter.requires_grad]
-    on_gpu = setting.device.type == "cuda"
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=on_gpu)
 
     def step() -> Tensor:
         with torch.autocast(setting.device.type, torch.bfloat16, enabled=on_gpu):
             loss = task.loss()
         loss.backward()
-        if setting.max_grad_norm:
-            torch.nn.utils.clip_grad_norm_(parameters, setting.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         return loss.detach()
@@ -252,10 +233,9 @@ def peft_step(task: Task, setting: Setting, use_dora: bool) -> tuple[Step, int]:
 
 
 def ours_step(task: Task, setting: Setting, kind: str) -> tuple[Step, int]:
-    """As ``training.stepper.Stepper`` runs it: norms and casts in ``prepare``, gradients into flat buffers, no autocast."""
+    """As ``training.stepper.Stepper``: norms and casts in ``prepare``, gradients in flat buffers, no autocast."""
     adapter = inject(BareBase(task.unet), AdapterConfig(kind=kind, rank=setting.rank))
     optimizer = adamw(adapter, OptimConfig())
-    parameters = [buffer.parameter for buffer in adapter.buffers]
 
     def step() -> Tensor:
         adapter.zero_grad()
@@ -263,8 +243,6 @@ def ours_step(task: Task, setting: Setting, kind: str) -> tuple[Step, int]:
         loss = task.loss()
         loss.backward()
         adapter.finish_gradients()
-        if setting.max_grad_norm:
-            torch.nn.utils.clip_grad_norm_(parameters, setting.max_grad_norm)
         optimizer.step()
         return loss.detach()
 
@@ -280,26 +258,22 @@ VARIANTS: dict[str, Callable[[Task, Setting], tuple[Step, int]]] = {
 }
 
 
-# ------------------------------------------------------------------------------------------------------------- timing
 def start(name: str, setting: Setting) -> tuple[Step, Result]:
     """Build one variant and warm it up."""
     step, trainable = VARIANTS[name](make_task(setting), setting)
-    first_loss = step().item()
-    for _ in range(WARM_UP - 1):
-        step()
+    first_loss, *_ = [step().item() for _ in range(WARM_UP)]
     return step, Result(name, trainable, first_loss)
 
 
-def timed(step: Step, device: torch.device, result: Result) -> None:
-    """Do one step and note its milliseconds."""
+def timed(step: Step, device: torch.device) -> float:
+    """Milliseconds of one step."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    began, began_cpu = time.perf_counter(), time.process_time()
+    began = time.perf_counter()
     step()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    result.ms.append(1000 * (time.perf_counter() - began))
-    result.cpu_ms.append(1000 * (time.process_time() - began_cpu))
+    return 1000 * (time.perf_counter() - began)
 
 
 def take_turns(names: Sequence[str], setting: Setting) -> list[Result]:
@@ -308,53 +282,48 @@ def take_turns(names: Sequence[str], setting: Setting) -> list[Result]:
     for turn in range(setting.steps):
         first = turn % len(runners)
         for step, result in runners[first:] + runners[:first]:
-            timed(step, setting.device, result)
+            result.ms.append(timed(step, setting.device))
     return [result for _, result in runners]
 
 
 def one_by_one(names: Sequence[str], setting: Setting) -> list[Result]:
-    """Each variant alone on the GPU, forth and back along the line; times of both passes together, the larger peak."""
+    """Each variant alone on the GPU, forth and back along the line: the times of both passes, the larger peak."""
     results: dict[str, Result] = {}
     for name in [*names, *reversed(names)]:
-        gc.collect()
+        gc.collect()  # models and adapters refer to each other
         torch.cuda.empty_cache()
-        step, result = start(name, setting)
+        step, fresh = start(name, setting)
+        result = results.setdefault(name, fresh)
         torch.cuda.reset_peak_memory_stats(setting.device)
-        for _ in range(setting.steps):
-            timed(step, setting.device, result)
-        result.peak_gib = torch.cuda.max_memory_allocated(setting.device) / GIB
-        earlier = results.setdefault(name, result)
-        if earlier is not result:
-            earlier.ms += result.ms
-            earlier.cpu_ms += result.cpu_ms
-            earlier.peak_gib = max(earlier.peak_gib or 0.0, result.peak_gib)
+        result.ms += [timed(step, setting.device) for _ in range(setting.steps)]
+        peak = torch.cuda.max_memory_allocated(setting.device) / machine.GIB
+        result.peak_gib = max(peak, result.peak_gib or 0.0)
         del step
     return [results[name] for name in names]
 
 
-# -------------------------------------------------------------------------------------------------------------- report
 def ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Medians over medians, and peaks over peaks, of whatever variants ran."""
+    """Medians over medians and peaks over peaks, of the variants that ran."""
     by_name = {row["variant"]: row for row in rows}
     found = {}
-    for key, label, pairs in (("ms", "time", TIME_RATIOS), ("cpu_ms", "cpu", TIME_RATIOS), ("peak_gib", "peak", PEAK_RATIOS)):
-        for above, below in pairs:
-            values = [by_name[name][key] for name in (above, below) if name in by_name]
-            if len(values) == 2 and None not in values:
-                found[f"{label} {above}/{below}"] = values[0] / values[1]
+    for key, above, below in COMPARED:
+        values = [by_name[name][key] for name in (above, below) if name in by_name]
+        if len(values) == 2 and None not in values:
+            found[f"{key} {above} / {below}"] = values[0] / values[1]
     return found
 
 
-def show(setting: Setting, rows: list[dict[str, Any]], compared: dict[str, float]) -> None:
+def show(setting: Setting, rows: list[dict[str, Any]]) -> None:
     """Print one setting's table."""
-    print(f"\n{setting.model}, batch {setting.batch_size}, rank {setting.rank}, base {str(setting.dtype).removeprefix('torch.')}")
-    print(f"{'variant':<12}{'ms a step':>11}{'fastest':>10}{'slowest':>10}{'cpu ms':>10}{'peak GiB':>10}{'trainable':>12}")
+    dtype = str(setting.dtype).removeprefix("torch.")
+    print(f"\n{setting.model}, batch {setting.batch_size}, rank {setting.rank}, base {dtype}")
+    print(f"{'variant':<12}{'ms a step':>11}{'fastest':>10}{'slowest':>10}{'peak GiB':>10}{'trainable':>12}")
     for row in rows:
         peak = "-" if row["peak_gib"] is None else f"{row['peak_gib']:.2f}"
-        times = f"{row['ms']:>11.1f}{row['fastest_ms']:>10.1f}{row['slowest_ms']:>10.1f}{row['cpu_ms']:>10.1f}"
+        times = f"{row['ms']:>11.1f}{row['fastest_ms']:>10.1f}{row['slowest_ms']:>10.1f}"
         print(f"{row['variant']:<12}{times}{peak:>10}{row['trainable']:>12,}")
-    for name, ratio in compared.items():
-        print(f"{name:<32}{ratio:.3f}")
+    for name, ratio in ratios(rows).items():
+        print(f"{name:<32}{ratio:>8.3f}")
 
 
 def header(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
@@ -364,7 +333,7 @@ def header(args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
         "date": date.today().isoformat(),
         "versions": {package: version for package, version in machine.versions().items() if version is not None},
         "hardware": {"device": device.type, "name": name, "threads": torch.get_num_threads()},
-        "settings": {name: value for name, value in vars(args).items() if name != "json"},
+        "settings": {setting: value for setting, value in vars(args).items() if setting != "json"},
     }
 
 
@@ -372,33 +341,35 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", choices=["toybox", *UNETS], default="toybox", help="random weights, except toybox")
-    parser.add_argument("--batch_sizes", type=_batch_sizes, default=[1, 4], metavar="N,N", help="half of a batch is class images")
-    parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=20, help="timed steps of each variant (on a GPU: in each of two passes)")
-    parser.add_argument("--variants", type=_variants, default=list(VARIANTS), metavar="NAME,NAME", help=", ".join(VARIANTS))
-    parser.add_argument("--max_grad_norm", type=float, default=0.0, help="clip gradients to this norm; 0 does not clip")
+    parser.add_argument("--batch_sizes", type=_batch_sizes, default=[1, 4], metavar="N,N", help="half: class images")
+    parser.add_argument("--rank", type=_count, default=16)
+    parser.add_argument("--steps", type=_count, default=20, help="timed steps; on a GPU in each of two passes")
+    parser.add_argument("--variants", type=_variants, default=list(VARIANTS), metavar="A,B", help=", ".join(VARIANTS))
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 leaves torch's choice")
+    parser.add_argument("--threads", type=_count, help="CPU threads; left out, torch's choice")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     args = parser.parse_args(argv)
-    if args.rank < 1 or args.steps < 1 or args.threads < 0:
-        parser.error("--rank and --steps must be 1 or more, --threads 0 or more")
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch finds no GPU here")
     return args
 
 
-def _variants(text: str) -> list[str]:
-    unknown = [name for name in text.split(",") if name not in VARIANTS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown variant {unknown[0]!r}; known: {', '.join(VARIANTS)}")
-    return list(dict.fromkeys(text.split(",")))
+def _count(text: str) -> int:
+    if not (text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"a whole number from 1 is needed, got {text!r}")
+    return int(text)
 
 
 def _batch_sizes(text: str) -> list[int]:
-    if not all(part.isdigit() and int(part) for part in text.split(",")):
-        raise argparse.ArgumentTypeError(f"whole numbers from 1, separated by commas, are needed, got {text!r}")
-    return [int(part) for part in text.split(",")]
+    return [_count(part) for part in text.split(",")]
+
+
+def _variants(text: str) -> list[str]:
+    names = list(dict.fromkeys(text.split(",")))
+    unknown = [name for name in names if name not in VARIANTS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown variant {unknown[0]!r}; known: {', '.join(VARIANTS)}")
+    return names
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -409,16 +380,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     if device.type == "cpu":
         keep_freed_memory()  # as our trainer does; the other variants gain from it as much
-    report: dict[str, Any] = {**header(args, device), "rows": [], "ratios": []}
+    report: dict[str, Any] = {**header(args, device), "runs": []}
     try:
         for batch_size in args.batch_sizes:
-            setting = Setting(args.model, batch_size, args.rank, args.steps, device, args.max_grad_norm)
+            setting = Setting(args.model, batch_size, args.rank, args.steps, device)
             results = (one_by_one if device.type == "cuda" else take_turns)(args.variants, setting)
-            rows = [result.row(setting) for result in results]
-            compared = ratios(rows)
-            show(setting, rows, compared)
-            report["rows"] += rows
-            report["ratios"].append({"model": args.model, "batch_size": batch_size, **compared})
+            rows = [result.row() for result in results]
+            show(setting, rows)
+            report["runs"].append({"batch_size": batch_size, "rows": rows, "ratios": ratios(rows)})
     except DoraError as error:
         print(error, file=sys.stderr)
         return 2

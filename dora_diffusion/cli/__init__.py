@@ -1,5 +1,6 @@
 """``dora-diffusion <command>``: parse, call, print."""
 
+import errno
 import logging
 import os
 import sys
@@ -20,12 +21,39 @@ SUMMARIES = {
 
 USAGE = "usage: dora-diffusion <command> [options]        dora-diffusion <command> --help"
 
+# What a disk or its owner refuses; any other OSError is a fault of the program.
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+_PIPE_CLOSED = 141  # what a shell reports for a program that SIGPIPE ended
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 2 for a user's mistake, 1 for anything else."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
+    try:
+        status = _answer(given)
+        sys.stdout.flush()  # here, where a reader that has left is no fault, and not at the interpreter's end
+        return status
+    except BrokenPipeError:  # ``... --help | head -1``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _PIPE_CLOSED
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        return _tell(given[0], error)
+
+
+def usage() -> str:
+    """The list of commands."""
+    rows = [f"  {name:<10} {SUMMARIES[name]}" for name in COMMANDS]
+    about = "Teach a Stable Diffusion model one subject from a few photos: DreamBooth with DoRA."
+    return "\n".join([USAGE, "", about, "", *rows, "", "  --debug    show where an error comes from"])
+
+
+def _answer(given: list[str]) -> int:
     if not given or given[0] in ("-h", "--help", "help"):
         print(usage())
         return 0
@@ -37,26 +65,25 @@ def main(arguments: list[str] | None = None) -> int:
     _set_up_process()
     try:
         return int(COMMANDS.load(given[0])(given[1:]))
-    except DoraError as error:
-        if debug:
-            raise
-        print(f"dora-diffusion {given[0]}: {error}", file=sys.stderr)
+    except SystemExit as ending:  # how tyro leaves after --help
+        return int(ending.code or 0)
+
+
+def _tell(command: str, error: Exception) -> int:
+    """Say on stderr what went wrong, in a line or two, and return the exit status."""
+    if isinstance(error, DoraError):
+        print(f"dora-diffusion {command}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        if debug:
-            raise
-        first = (str(error).splitlines() or ["no message"])[0]
-        print(f"dora-diffusion {given[0]}: unexpected {type(error).__name__}: {first}", file=sys.stderr)
-        print("This is a fault of the program, not yours. Run it again with --debug to see where, and report it.", file=sys.stderr)
-        return 1
-
-
-def usage() -> str:
-    """The list of commands."""
-    rows = [f"  {name:<10} {SUMMARIES[name]}" for name in COMMANDS]
-    return "\n".join([USAGE, "", "Teach a Stable Diffusion model one subject from a few photos: DreamBooth with DoRA.", "", *rows, "", "  --debug    show where an error comes from"])
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        what = f"{error.filename} cannot be used: {error.strerror}" if error.filename else error.strerror
+        advice = "Free some space, or choose a place you may write to."
+        print(f"dora-diffusion {command}: {what}. {advice}", file=sys.stderr)
+        return 2
+    first = (str(error).splitlines() or ["no message"])[0]
+    print(f"dora-diffusion {command}: unexpected {type(error).__name__}: {first}", file=sys.stderr)
+    advice = "Run it again with --debug to see where, and report it."
+    print(f"This is a fault of the program, not yours. {advice}", file=sys.stderr)
+    return 1
 
 
 def _set_up_process() -> None:

@@ -17,12 +17,12 @@ REFUSED: dict[str, str] = {
     "--num_train_epochs": "steps are counted here, not epochs; use --max_train_steps",
     "--push_to_hub": "nothing is uploaded from here; use huggingface-cli upload with the output folder",
     "--output_kohya_format": "the run's file is diffusers'; use dora-diffusion export for others",
-    "--pre_compute_text_embeddings": "this is done by itself wherever the text encoder is not trained; leave the flag out",
+    "--pre_compute_text_embeddings": "this is done by itself unless the text encoder is trained; leave the flag out",
 }
 
 
-def apply_aliases(arguments: list[str]) -> list[str]:
-    """Replace foreign spellings (also ``--flag=value`` and dashes).
+def apply_aliases(arguments: list[str], flags: set[str]) -> list[str]:
+    """Replace foreign spellings (also ``--flag=value`` and dashes) of a command that knows ``flags``.
 
     Raises:
         ConfigError: a flag that has no meaning here; the message says why and what to use.
@@ -35,6 +35,8 @@ def apply_aliases(arguments: list[str]) -> list[str]:
             raise ConfigError(f"{name}: {REFUSED[name]}.")
         if not flag.startswith("--"):
             result.append(argument)
+        elif name in REPLACED and REPLACED[name][0] in flags:
+            result += [*REPLACED[name], *([value] if equals else [])]
         else:
-            result += [*REPLACED.get(name, [name]), *([value] if equals else [])]
+            result.append(f"{name}{equals}{value}")
     return result

@@ -10,6 +10,7 @@ from dora_diffusion.cli.train import run_config
 from dora_diffusion.config import DemoConfig, TrainConfig
 from dora_diffusion.config.files import load_yaml
 from dora_diffusion.errors import DataError
+from dora_diffusion.registry import did_you_mean
 
 SCENES = ["on the beach", "in the snow", "on the moon", "in the forest", "in the desert"]
 OTHER_CLASS = "duck"
@@ -35,15 +36,20 @@ def demo_training(config: DemoConfig) -> TrainConfig:
     folder = samples_folder()
     path = folder / f"{config.subject}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml")))
-        raise DataError(f"There is no sample subject {config.subject!r}; known: {known}.")
+        known = sorted(p.stem for p in folder.glob("*.yaml"))
+        hint = did_you_mean(config.subject, known)
+        raise DataError(f"There is no sample subject {config.subject!r}; known: {', '.join(known)}.{hint}")
     sample = load_yaml(TrainConfig, path)
     photos = folder / "subjects" / config.subject
     return sample.model_copy(
         update={
             "data": sample.data.model_copy(update={"instance_data_dir": photos}),
             "run": sample.run.model_copy(
-                update={"output_dir": config.output_dir / "run", "max_train_steps": config.max_train_steps, "overwrite": config.overwrite}
+                update={
+                    "output_dir": config.output_dir / "run",
+                    "max_train_steps": config.max_train_steps,
+                    "overwrite": config.overwrite,
+                }
             ),
         }
     )
@@ -71,7 +77,11 @@ def draw_sheet(training: TrainConfig, path: Path) -> Path:
     data = training.data
     noun, subject = data.class_noun or "", f"{data.trigger} {data.class_noun}"
     prompts = [f"a photo of {subject} {scene}" for scene in SCENES]
-    prompts += [f"a watercolor painting of {subject} at sunset", f"a photo of a {noun} on the grass", f"a photo of a {OTHER_CLASS} on the beach"]
+    prompts += [
+        f"a watercolor painting of {subject} at sunset",
+        f"a photo of a {noun} on the grass",
+        f"a photo of a {OTHER_CLASS} on the beach",
+    ]
     plain = [prompt.replace(subject, f"a {noun}") for prompt in prompts]
     pipeline = MergedPipeline(training.model.pretrained_model_name_or_path, device="cpu" if training.run.cpu else None)
     adapter = training.run.output_dir
@@ -90,6 +100,8 @@ def draw_sheet(training: TrainConfig, path: Path) -> Path:
             row("personalised", prompts, 1.0, 1),
             row("strength 0.5", prompts, 0.5, 2),
         ]
-    photos = Row("photos", [open_photo(photo) for photo in list_photos(data.instance_data_dir)] if data.instance_data_dir else [])
+    photos = Row(
+        "photos", [open_photo(photo) for photo in list_photos(data.instance_data_dir)] if data.instance_data_dir else []
+    )
     title = f"{training.adapter.kind}, rank {training.adapter.rank}, {training.run.max_train_steps} steps: {subject}"
     return save_sheet(sheet([photos, *rows], prompts, title=title), path)

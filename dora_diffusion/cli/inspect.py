@@ -11,8 +11,10 @@ from dora_diffusion.errors import ConfigError
 
 def run(arguments: list[str]) -> int:
     """Read an adapter and print what it holds."""
-    path = arguments[0] if arguments and not arguments[0].startswith("-") else None
-    config = parse(InspectConfig, arguments[1:] if path else arguments, "inspect")
+    places = [k for k, argument in enumerate(arguments) if not argument.startswith("-")]
+    path = arguments[places[0]] if places else None
+    flags = [argument for k, argument in enumerate(arguments) if k not in places[:1]]
+    config = parse(InspectConfig, flags, "inspect", takes="FILE")
     if path is None:
         raise ConfigError("Which file? dora-diffusion inspect FILE (a run folder or a .safetensors file).")
     report = describe(Path(path))
@@ -41,8 +43,13 @@ def describe(path: Path) -> dict[str, Any]:
         "axis": "one norm per output row" if state.kind == "dora" else None,
         "base": state.base_name or None,
         "ranks": ranks,
-        "components": {c: sum(name.startswith(f"{c}.") for name in layers) for c in dict.fromkeys(n.partition(".")[0] for n in layers)},
-        "parameters": sum(t.numel() for layer in state.layers.values() for t in (layer.A, layer.B, layer.magnitude) if t is not None),
+        "components": {
+            c: sum(name.startswith(f"{c}.") for name in layers)
+            for c in dict.fromkeys(n.partition(".")[0] for n in layers)
+        },
+        "parameters": sum(
+            t.numel() for layer in state.layers.values() for t in (layer.A, layer.B, layer.magnitude) if t is not None
+        ),
         "untrained_layers": [name for name, layer in layers.items() if layer["update_norm"] == 0],
         "metadata": state.metadata,
         "layers": layers,
@@ -51,7 +58,9 @@ def describe(path: Path) -> dict[str, Any]:
 
 def table(report: dict[str, Any]) -> str:
     """The report as text."""
-    rows = [f"{key:>17}: {_short(report[key])}" for key in report if key != "layers" and report[key] not in (None, [], {})]
+    rows = [
+        f"{key:>17}: {_short(report[key])}" for key in report if key != "layers" and report[key] not in (None, [], {})
+    ]
     width = max(len(name) for name in report["layers"])
     rows.append(f"\n{'layer':<{width}}  rank  |update|  mean magnitude")
     for name, layer in report["layers"].items():

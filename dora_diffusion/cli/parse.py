@@ -4,12 +4,12 @@ import contextlib
 import io
 import re
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import tyro
 from pydantic import BaseModel
 
-from dora_diffusion.cli.aliases import apply_aliases
+from dora_diffusion.cli.aliases import REPLACED, apply_aliases
 from dora_diffusion.config.fields import walk
 from dora_diffusion.config.files import load_yaml
 from dora_diffusion.errors import ConfigError
@@ -17,11 +17,18 @@ from dora_diffusion.registry import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 
+# What tyro's boxes say, and what is said instead.
+_VALUE = re.compile(r"Error parsing (?P<flag>--\w+): .*(?P<what>literal for int|string to float).*?: (?P<given>'.*')")
+_CHOICE = re.compile(
+    r"invalid choice (?P<given>'.*') for argument '(?P<flag>--\w+)'\. Expected one of \((?P<known>.*)\)"
+)
+_MISSING = re.compile(r"Missing value for argument '(?P<flag>--\w+)'")
 
-def parse(kind: type[Model], arguments: list[str], command: str) -> Model:
+
+def parse(kind: type[Model], arguments: list[str], command: str, takes: str = "[CONFIG.yaml]") -> Model:
     """Settings from flags; a leading ``*.yaml`` gives the defaults that the flags override.
 
-    ``--help`` prints and exits.
+    ``--help`` prints and exits; ``takes`` is what it shows between the command and the flags.
 
     Raises:
         ConfigError: an unknown flag (with the nearest one), a value that is none, or a broken YAML file.
@@ -30,14 +37,15 @@ def parse(kind: type[Model], arguments: list[str], command: str) -> Model:
     if arguments and not arguments[0].startswith("-") and Path(arguments[0]).suffix in (".yaml", ".yml"):
         default = load_yaml(kind, Path(arguments[0]))
         arguments = arguments[1:]
+    flags = {f"--{name.rpartition('.')[2]}" for name, _ in walk(kind)}
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
             settings, unknown = tyro.cli(
                 kind,
-                args=apply_aliases(arguments),
+                args=apply_aliases(arguments, flags),
                 default=default,
-                prog=f"dora-diffusion {command}",
+                prog=f"dora-diffusion {command} {takes}",
                 use_underscores=True,
                 config=(tyro.conf.OmitArgPrefixes,),
                 return_unknown_args=True,
@@ -47,15 +55,34 @@ def parse(kind: type[Model], arguments: list[str], command: str) -> Model:
             raise
         raise ConfigError(f"{_plain(printed.getvalue())} See: dora-diffusion {command} --help") from None
     if unknown:
-        flags = [f"--{name.rpartition('.')[2]}" for name, _ in walk(kind)]
-        hint = did_you_mean(unknown[0], flags) if unknown[0].startswith("-") else " A folder or prompt with spaces needs quotes."
-        raise ConfigError(f"Unknown argument {unknown[0]!r}.{hint} See: dora-diffusion {command} --help")
-    return settings
+        raise ConfigError(f"{_unknown(unknown[0], flags)} See: dora-diffusion {command} --help")
+    return cast(Model, settings)
+
+
+def _unknown(argument: str, flags: set[str]) -> str:
+    """What may have been meant by an argument that is no flag."""
+    if argument.startswith("-"):
+        aliases = {alias for alias, meaning in REPLACED.items() if meaning[0] in flags}
+        hint = did_you_mean(argument.partition("=")[0], sorted(flags | aliases))
+    elif Path(argument).suffix in (".yaml", ".yml"):
+        hint = " A settings file comes first, before the flags."
+    else:
+        hint = " A folder or prompt with spaces needs quotes."
+    return f"Unknown argument {argument!r}.{hint}"
 
 
 def _plain(box: str) -> str:
-    """An error box's text: no frame, no title, no pointer to the help."""
-    lines = [re.sub(r"[╭╮╰╯│─]+", " ", line).strip() for line in box.splitlines()]
+    """An error box's text: no frame, no title, no pointer to the help, no Python."""
+    lines = [re.sub(r"[╭╮╰╯│─]+|-{5,}", " ", line).strip() for line in box.splitlines()]
     kept = [line for line in lines[1:] if line and not line.startswith("For full helptext")]
-    text = " ".join(kept).partition("Argument helptext:")[0].strip().replace("Error parsing ", "")
-    return text or "The arguments cannot be read."
+    text = " ".join(kept).partition("Argument helptext:")[0].strip()
+    if found := _VALUE.search(text):
+        number = "a whole number" if found["what"] == "literal for int" else "a number"
+        return f"{found['flag']} must be {number}, got {found['given']}."
+    if found := _CHOICE.search(text):
+        known = sorted(re.findall(r"'([^']*)'", found["known"]))
+        hint = did_you_mean(found["given"].strip("'"), known)
+        return f"{found['flag']} must be one of {', '.join(known)}, got {found['given']}.{hint}"
+    if found := _MISSING.search(text):
+        return f"{found['flag']} needs a value."
+    return text.replace("Error parsing ", "") or "The arguments cannot be read."

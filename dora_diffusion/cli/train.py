@@ -1,12 +1,16 @@
-"""``dora-diffusion train [CONFIG.yaml] [flags]``, the same as ``accelerate launch scripts/train_dreambooth_dora.py``."""
+"""``dora-diffusion train [CONFIG.yaml] [flags]``, which ``scripts/train_dreambooth_dora.py`` runs too."""
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from dora_diffusion.cli.parse import parse
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.errors import DoraError
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(arguments: list[str]) -> int:
@@ -21,23 +25,27 @@ def run_config(config: TrainConfig) -> int:
 
     folder = config.run.output_dir
     status = StatusFile(folder, config.run.max_train_steps)
-    stop = stop_on_signals()
-    try:
-        train(config, everyone(ProgressBar(), MetricsFile(folder), status), stop.is_set)
-    except DoraError as error:
-        status.failed(str(error))
-        raise
+    with stop_on_signals() as stop:
+        try:
+            train(config, everyone(ProgressBar(), MetricsFile(folder), status), stop.is_set)
+        except DoraError as error:
+            status.failed(str(error))
+            raise
     return 0
 
 
-def stop_on_signals() -> threading.Event:
-    """An event that the first SIGINT or SIGTERM sets; the second ends the process at once."""
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; the second ends the process at once. Restored on the way out."""
     stop = threading.Event()
 
     def ask(number: int, frame: FrameType | None) -> None:
         stop.set()
         signal.signal(number, signal.SIG_DFL)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, ask)
-    return stop
+    before = {number: signal.signal(number, ask) for number in STOPPING}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""The only source of settings: frozen models that flags, YAML files, forms and docs are all derived from. Never imports torch."""
+"""The only source of settings: frozen models that flags, YAML, forms and docs are derived from. Never imports torch."""
 
 from dora_diffusion.config.train import (
     AdapterConfig,
@@ -9,10 +9,19 @@ from dora_diffusion.config.train import (
     RunConfig,
     TrainConfig,
 )
-from dora_diffusion.config.use import DemoConfig, DoctorConfig, ExportConfig, GenerateConfig, InspectConfig, MergeConfig
+from dora_diffusion.config.use import (
+    AppConfig,
+    DemoConfig,
+    DoctorConfig,
+    ExportConfig,
+    GenerateConfig,
+    InspectConfig,
+    MergeConfig,
+)
 
 __all__ = [
     "AdapterConfig",
+    "AppConfig",
     "DataConfig",
     "DemoConfig",
     "DoctorConfig",

@@ -1,5 +1,6 @@
 """How one setting is declared: default, range, one sentence of help, and whether it is part of a run's identity."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     def __init__(self, **values: Any):
-        """Raises: ConfigError: an unknown name or a value out of range, in plain words whoever builds it: flags, YAML or Python."""
+        """Check every value, whoever builds the settings: flags, YAML or Python.
+
+        Raises:
+            ConfigError: an unknown name, or a value out of range.
+        """
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -65,9 +70,11 @@ def explain(kind: type[BaseModel], error: ValidationError) -> list[str]:
         name = ".".join(str(part) for part in fault["loc"])
         leaf = name.rpartition(".")[2]
         if fault["type"] == "extra_forbidden":
-            place = f" It belongs under {names[leaf].rpartition('.')[0]!r}." if leaf in names else did_you_mean(leaf, names)
+            place = (
+                f" It belongs under {names[leaf].rpartition('.')[0]!r}." if leaf in names else did_you_mean(leaf, names)
+            )
             sentences.append(f"Unknown setting {name!r}.{place}")
         else:
-            rule = fault["msg"].replace("Input should be", "must be")
+            rule = re.sub(r"^(Input|String|List|Value) should", "must", fault["msg"])
             sentences.append(f"{name} {rule}, got {fault['input']!r}.")
     return sentences

@@ -1,5 +1,6 @@
 """Every setting of a training run. Flag names are those of diffusers' DreamBooth scripts wherever one exists there."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,15 +17,19 @@ def _attention(name: str) -> str:
 
 def _pattern(entries: list[str]) -> list[str]:
     for entry in entries:
-        pattern, equals, number = entry.rpartition("=")
-        if not (equals and pattern and number.replace(".", "", 1).isdigit()):
-            raise ConfigError(f"A pattern is written 'regex=number' ('attn2=32'), got {entry!r}.")
+        pattern, _, number = entry.rpartition("=")
+        if not (pattern and re.fullmatch(r"[0-9]+(\.[0-9]+)?", number) and float(number) > 0):
+            raise ConfigError(f"A pattern is written 'regex=number' ('attn2=32'), the number above 0, got {entry!r}.")
     return entries
+
+
+def _optimizer(name: str) -> str:
+    return OPTIMIZERS.check(name.lower())  # diffusers' scripts write AdamW
 
 
 AttentionName = Annotated[str, AfterValidator(_attention)]
 AdapterName = Annotated[str, AfterValidator(ADAPTERS.check)]
-OptimizerName = Annotated[str, AfterValidator(OPTIMIZERS.check)]
+OptimizerName = Annotated[str, AfterValidator(_optimizer)]
 Patterns = Annotated[list[str], AfterValidator(_pattern)]
 
 
@@ -32,10 +37,12 @@ class ModelConfig(Settings):
     """The base model."""
 
     pretrained_model_name_or_path: str = identity(
-        "toybox", "base model: 'toybox' (embedded), a hub name, or a folder in diffusers' layout"
+        "toybox", "base model: 'toybox' (embedded), a hub name, or a folder in diffusers' layout", min_length=1
     )
     revision: str | None = identity(None, "revision of the hub repository")
-    variant: str | None = identity(None, "weight files to read, e.g. fp16; left out, whatever the folder holds is found")
+    variant: str | None = identity(
+        None, "weight files to read, e.g. fp16; left out, whatever the folder holds is found"
+    )
     prediction_type: Literal["epsilon", "v_prediction"] | None = identity(
         None, "what the model predicts; left out, the model's own configuration decides"
     )
@@ -48,12 +55,16 @@ class DataConfig(Settings):
 
     instance_data_dir: Path | None = identity(None, "folder with the photos of the subject (three to twenty)")
     instance_prompt: str | None = identity(
-        None, "prompt that names the subject, e.g. 'a photo of sks dog'; left out, it is made from trigger and class noun"
+        None,
+        "prompt that names the subject, e.g. 'a photo of sks dog'; left out, it is made from trigger and class noun",
     )
     trigger: str = identity("sks", "rare word that will stand for the subject", min_length=1)
     class_noun: str | None = identity(None, "what the subject is, in one or two words: dog, teapot, backpack")
     resolution: int | None = identity(
-        None, "side of the square training picture in pixels, a multiple of 8; left out, the model's own", ge=32, le=4096
+        None,
+        "side of the square training picture in pixels, a multiple of 8; left out, the model's own",
+        ge=32,
+        le=4096,
     )
     center_crop: bool = identity(False, "always crop the centre; left out, a fresh random crop is drawn each step")
     random_flip: bool = identity(False, "mirror half of the pictures, drawn afresh each step")
@@ -75,7 +86,8 @@ class DataConfig(Settings):
             return self.instance_prompt
         if not self.class_noun:
             raise ConfigError(
-                "What is the subject? Give --class_noun (for example: --class_noun dog) or --instance_prompt 'a photo of sks dog'."
+                "What is the subject? Give --class_noun (for example: --class_noun dog) or --instance_prompt "
+                "'a photo of sks dog'."
             )
         return f"a photo of {self.trigger} {self.class_noun}"
 
@@ -90,7 +102,9 @@ class AdapterConfig(Settings):
     train_text_encoder: bool = identity(False, "train adapters in the text encoder too")
     text_encoder_targets: str = identity("attn", "text encoder layers: a preset (attn, attn-mlp, full) or a regex")
     rank_pattern: Patterns = identity([], "ranks of particular layers, each 'regex=rank'; the first that matches wins")
-    alpha_pattern: Patterns = identity([], "alphas of particular layers, each 'regex=alpha'; the first that matches wins")
+    alpha_pattern: Patterns = identity(
+        [], "alphas of particular layers, each 'regex=alpha'; the first that matches wins"
+    )
     norm_grad: Literal["detach", "full"] = identity(
         "detach", "whether the gradient flows through DoRA's norm (full) or not (detach, as in the paper's section 4.3)"
     )
@@ -115,7 +129,9 @@ class OptimConfig(Settings):
 
     optimizer: OptimizerName = identity("adamw", f"optimizer: {', '.join(OPTIMIZERS)}")
     learning_rate: float = identity(1e-4, "learning rate of the UNet's adapters", gt=0)
-    text_encoder_lr: float | None = identity(None, "learning rate of the text encoder's adapters; left out, a fifth of the UNet's", gt=0)
+    text_encoder_lr: float | None = identity(
+        None, "learning rate of the text encoder's adapters; left out, a fifth of the UNet's", gt=0
+    )
     adam_beta1: float = identity(0.9, "AdamW's first decay", ge=0, lt=1)
     adam_beta2: float = identity(0.999, "AdamW's second decay", ge=0, lt=1)
     adam_epsilon: float = identity(1e-8, "AdamW's epsilon", gt=0)
@@ -127,7 +143,7 @@ class OptimConfig(Settings):
     lr_warmup_steps: int = identity(0, "steps in which the learning rate grows from 0", ge=0)
 
     def text_encoder_rate(self) -> float:
-        """The text encoder's learning rate: the one given, or a fifth of the UNet's (features.md: 1e-4 and 1e-5 … 2e-5)."""
+        """The text encoder's learning rate: the one given, or a fifth of the UNet's."""
         return self.text_encoder_lr if self.text_encoder_lr is not None else self.learning_rate / 5
 
 
@@ -144,13 +160,17 @@ class RunConfig(Settings):
         None, "precision of the frozen base; adapters are always fp32; left out, accelerate's setting"
     )
     cpu: bool = free(False, "train on the CPU even where there is a GPU")
-    checkpointing_steps: int = free(500, "write checkpoint-<step>/ every so many steps; 0 writes none but the last", ge=0)
+    checkpointing_steps: int = free(
+        500, "write checkpoint-<step>/ every so many steps; 0 writes none but the last", ge=0
+    )
     checkpoints_total_limit: int | None = free(None, "keep this many checkpoints, deleting the oldest", ge=1)
     resume_from_checkpoint: str = free("latest", "'latest', or the name of a checkpoint folder of this run")
     validation_prompt: list[str] = free([], "prompts of the previews")
     validation_steps: int = free(0, "draw previews every so many steps; 0 draws none", ge=0)
     num_validation_images: int = free(4, "previews of each prompt", ge=1)
-    report_to: str = free("none", "trackers that accelerate knows (tensorboard, wandb, trackio), comma separated, or none")
+    report_to: str = free(
+        "none", "trackers that accelerate knows (tensorboard, wandb, trackio), comma separated, or none"
+    )
     logging_dir: str = free("logs", "folder of the trackers inside output_dir")
     overwrite: bool = free(False, "start again in a folder that holds a run")
 
@@ -174,5 +194,7 @@ class TrainConfig(Settings):
         if self.prior.class_prompt:
             return self.prior.class_prompt
         if not self.data.class_noun:
-            raise ConfigError("Prior preservation needs --class_noun (for example: dog) or --class_prompt 'a photo of a dog'.")
+            raise ConfigError(
+                "Prior preservation needs --class_noun (for example: dog) or --class_prompt 'a photo of a dog'."
+            )
         return f"a photo of a {self.data.class_noun}"

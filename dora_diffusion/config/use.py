@@ -7,7 +7,7 @@ from pydantic import AfterValidator
 
 from dora_diffusion.config.fields import Settings, free
 from dora_diffusion.config.train import AttentionName
-from dora_diffusion.registry import FORMATS, SAMPLERS
+from dora_diffusion.registry import ATTENTION_BACKENDS, FORMATS, SAMPLERS
 
 
 def _sampler(name: str) -> str:
@@ -33,9 +33,13 @@ class GenerateConfig(Settings):
     num_inference_steps: int = free(25, "sampling steps", ge=1, le=1000)
     guidance_scale: float = free(5.0, "how strictly the prompt is followed", ge=0, le=50)
     sampler: SamplerName = free("model", f"model (the base's own), {', '.join(SAMPLERS)}")
-    height: int | None = free(None, "height in pixels, a multiple of 8; left out, the model's own", ge=32, le=4096, multiple_of=8)
-    width: int | None = free(None, "width in pixels, a multiple of 8; left out, the model's own", ge=32, le=4096, multiple_of=8)
-    attention: AttentionName = free("auto", "attention backend: auto, sdpa, xformers")
+    height: int | None = free(
+        None, "height in pixels, a multiple of 8; left out, the model's own", ge=32, le=4096, multiple_of=8
+    )
+    width: int | None = free(
+        None, "width in pixels, a multiple of 8; left out, the model's own", ge=32, le=4096, multiple_of=8
+    )
+    attention: AttentionName = free("auto", f"attention backend: auto, {', '.join(ATTENTION_BACKENDS)}")
     precision: Literal["auto", "fp32", "fp16", "bf16"] = free("auto", "auto: fp32 on a CPU, fp16 on a GPU")
     cpu: bool = free(False, "draw on the CPU even where there is a GPU")
     output_dir: Path = free(Path("outputs"), "folder for the pictures")
@@ -79,3 +83,10 @@ class DemoConfig(Settings):
     subject: str = free("teapot", "which sample subject")
     max_train_steps: int = free(250, "training steps", ge=1)
     overwrite: bool = free(False, "start again in a folder that holds a demo")
+
+
+class AppConfig(Settings):
+    """The studio: teach and draw in a browser."""
+
+    host: str = free("127.0.0.1", "address to serve; any other needs DORA_STUDIO_LOGIN=user:password", min_length=1)
+    port: int = free(7860, "port to serve", ge=1, le=65535)

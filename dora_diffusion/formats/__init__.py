@@ -3,4 +3,12 @@
 from dora_diffusion.formats.adapters_on_disk import WEIGHTS_NAME, adapter_file, export, load_adapter
 from dora_diffusion.formats.files import read_safetensors, write_bytes, write_safetensors
 
-__all__ = ["WEIGHTS_NAME", "adapter_file", "export", "load_adapter", "read_safetensors", "write_bytes", "write_safetensors"]
+__all__ = [
+    "WEIGHTS_NAME",
+    "adapter_file",
+    "export",
+    "load_adapter",
+    "read_safetensors",
+    "write_bytes",
+    "write_safetensors",
+]

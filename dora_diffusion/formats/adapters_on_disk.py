@@ -22,7 +22,10 @@ def adapter_file(path: Path) -> Path:
         if file.is_file():
             return file
         if list(path.glob("checkpoint-*")):
-            raise FormatError(f"The run in {path} has not finished: it has checkpoints and no {WEIGHTS_NAME}. Start it again to resume it.")
+            raise FormatError(
+                f"The run in {path} has not finished: it has checkpoints and no {WEIGHTS_NAME}. "
+                "Start it again to resume it."
+            )
         raise FormatError(f"{path} holds no adapter: {WEIGHTS_NAME} is missing. Give a run folder or an adapter file.")
     if not path.is_file():
         raise FormatError(f"There is no adapter at {path}. Give a run folder or a .safetensors file.")
@@ -43,7 +46,10 @@ def load_adapter(path: str | Path) -> AdapterState:
         if format_.recognises(keys):
             state: AdapterState = format_.read(file)
             return state
-    raise FormatError(f"{file} is no adapter that can be read here (first key: {keys[0] if keys else 'none'}). Known formats: {', '.join(FORMATS)}.")
+    raise FormatError(
+        f"{file} is no adapter that can be read here (first key: {keys[0] if keys else 'none'}). "
+        f"Known formats: {', '.join(FORMATS)}."
+    )
 
 
 def export(config: ExportConfig) -> Path:

@@ -5,8 +5,9 @@
     unet.<path>.lora_magnitude_vector.weight               (out,) or (1, out, 1, 1)
     text_encoder.text_model.encoder.layers.0.<...>         the same
 
-alpha / rank is folded into B, because no reader finds an alpha here; magnitudes end in ``.weight``, because transformers 5 drops
-them otherwise; everything is float32. What the readers do not need stands in the header under ``dora_diffusion.*``.
+alpha / rank is folded into B, because no reader finds an alpha here; magnitudes end in ``.weight``, because without it
+transformers 5 drops them; everything is float32. What the readers do not need stands in the header under
+``dora_diffusion.*``.
 """
 
 import json
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dora_diffusion.adapters import AdapterState, LayerState
+from dora_diffusion.adapters import AdapterState, Fingerprint, LayerState
 from dora_diffusion.errors import FormatError
 from dora_diffusion.formats.files import check_finite, read_safetensors, write_safetensors
 
@@ -61,8 +62,10 @@ class DiffusersFormat:
         metadata = {key.removeprefix(PREFIX): value for key, value in header.items() if key.startswith(PREFIX)}
         kind = "dora" if all(layer.magnitude is not None for layer in layers.values()) else "lora"
         if kind == "lora" and any(layer.magnitude is not None for layer in layers.values()):
-            raise FormatError(f"{path} mixes layers with and without a magnitude; such a file cannot be applied as one adapter.")
-        fingerprint = json.loads(metadata.pop("fingerprint", "{}"))
+            raise FormatError(
+                f"{path} mixes layers with and without a magnitude; such a file cannot be applied as one adapter."
+            )
+        fingerprint = _read_fingerprint(path, metadata.pop("fingerprint", "{}"))
         base_name = metadata.pop("base_name", "")
         metadata.pop("kind", None)
         return AdapterState(kind, layers, base_name, fingerprint, metadata)
@@ -85,13 +88,25 @@ def _read_layer(path: Path, name: str, tensors: dict[str, Tensor]) -> LayerState
     if B is None:
         raise FormatError(f"{path}: {name} has a lora_A and no lora_B.")
     magnitude = tensors.get(f"{name}{MAGNITUDE}", tensors.get(f"{name}{MAGNITUDE.removesuffix('.weight')}"))
+    if A.ndim not in (2, 4) or B.ndim != A.ndim or B.shape[1] != A.shape[0] or B.numel() != len(A) * len(B):
+        raise FormatError(
+            f"{path}: {name} has factors of shapes {list(A.shape)} and {list(B.shape)}, which do not multiply."
+        )
     rows, rank = B.shape[0], A.shape[0]
-    if A.ndim not in (2, 4) or B.ndim != A.ndim or B.shape[1] != rank:
-        raise FormatError(f"{path}: {name} has factors of shapes {list(A.shape)} and {list(B.shape)}, which do not multiply.")
     if magnitude is not None and magnitude.numel() != rows:
-        raise FormatError(f"{path}: {name} has {rows} rows and a magnitude of {magnitude.numel()}; one norm per output row is expected.")
+        raise FormatError(
+            f"{path}: {name} has {rows} rows and a magnitude of {magnitude.numel()}; "
+            "one norm per output row is expected."
+        )
     flat = None if magnitude is None else magnitude.float().reshape(-1)
     return LayerState(A.float().flatten(1), B.float().reshape(rows, rank), 1.0, flat, (rows, *A.shape[1:]))
+
+
+def _read_fingerprint(path: Path, text: str) -> Fingerprint:
+    try:
+        return {name: [float(norm) for norm in norms] for name, norms in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise FormatError(f"{path} holds a fingerprint of its base that cannot be read: {error}.") from None
 
 
 def with_metadata(state: AdapterState, **metadata: str) -> AdapterState:

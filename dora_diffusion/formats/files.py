@@ -1,5 +1,6 @@
 """Files that are whole or not there, the same bytes for the same content, and read without trust."""
 
+import contextlib
 import json
 import os
 import struct
@@ -31,8 +32,13 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         fresh.replace(path)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
-        raise MachineError(f"{path} cannot be written: {error.strerror or error}. Free some space, or choose a folder you may write to.") from None
+        raise MachineError(
+            f"{path} cannot be written: {error.strerror or error}. "
+            "Free some space, or choose a folder you may write to."
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):  # its folder may be a file
+            fresh.unlink(missing_ok=True)
 
 
 def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -61,17 +67,25 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise FormatError(f"There is no file {path}.")
     if path.suffix.lower() in PICKLES:
-        raise FormatError(f"{path} is a pickle ({path.suffix}), which can run any code; only .safetensors files are read. Convert it first.")
+        raise FormatError(
+            f"{path} is a pickle ({path.suffix}), which can run any code; only .safetensors files are read. "
+            "Convert it first."
+        )
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is not a dict
             return tensors, dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise FormatError(f"{path} is no whole safetensors file ({str(error).splitlines()[0]}); it may have been cut off in a download.") from None
+        raise FormatError(
+            f"{path} is no whole safetensors file ({str(error).splitlines()[0]}); "
+            "it may have been cut off in a download."
+        ) from None
 
 
 def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Raises: FormatError: a tensor holds NaN or infinity."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise FormatError(f"{path} holds values that are not finite, first in {name}; the training that made it went wrong.")
+            raise FormatError(
+                f"{path} holds values that are not finite, first in {name}; the training that made it went wrong."
+            )

@@ -42,8 +42,10 @@ class XFormers:
         try:
             ours = xformers.ops.memory_efficient_attention(q, q, q)
         except Exception as error:  # xformers raises whatever its kernels raise, and any of it means "not here"
-            return f"its kernels do not run here ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})"
-        theirs = torch.nn.functional.scaled_dot_product_attention(*[q.transpose(1, 2)] * 3).transpose(1, 2)
+            first = (str(error).splitlines() or ["no message"])[0]
+            return f"its kernels do not run here ({type(error).__name__}: {first})"
+        turned = q.transpose(1, 2)
+        theirs = torch.nn.functional.scaled_dot_product_attention(turned, turned, turned).transpose(1, 2)
         worst = (ours - theirs).abs().max().item()
         return None if worst < 0.05 else f"its result differs from PyTorch's by {worst:.2g}"
 

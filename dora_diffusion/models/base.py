@@ -16,7 +16,15 @@ class Family(Protocol):
     def recognises(self, index: Mapping[str, Any]) -> bool:
         """Whether a ``model_index.json`` describes this family."""
 
-    def load(self, source: str, *, revision: str | None, variant: str | None, dtype: torch.dtype, use_safetensors: bool) -> Any:
+    def load(
+        self,
+        source: str,
+        *,
+        revision: str | None,
+        variant: str | None,
+        dtype: torch.dtype,
+        use_safetensors: bool | None,
+    ) -> Any:
         """The diffusers pipeline, on the CPU."""
 
     def adaptable(self, pipe: Any) -> Mapping[str, nn.Module]:
@@ -114,7 +122,7 @@ class BaseModel:
             part.requires_grad_(False)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "BaseModel":
-        """Move the model; ``dtype`` casts UNet and text encoders, the autoencoder stays float32 (it is used rarely, and precisely)."""
+        """Move the model. ``dtype`` casts UNet and text encoders; the autoencoder stays float32: it is used rarely."""
         for part in self.adaptable().values():
             part.to(device, dtype) if dtype else part.to(device)
         self.vae.to(device)

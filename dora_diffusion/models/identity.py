@@ -12,7 +12,8 @@ SAMPLES = 16
 def base_digest(base: BaseModel) -> str:
     """16 hex digits that change when any tensor of UNet, text encoder or autoencoder does.
 
-    Reads each tensor's sum and sixteen spread entries, so that a full-size model takes a second; made before an adapter is injected.
+    Reads each tensor's sum and sixteen spread entries, so that a full-size model takes a second. Made before an adapter
+    is injected.
     """
     digest = blake2b(digest_size=8)
     for part in (base.unet, base.vae, *base.adaptable().values()):

@@ -59,8 +59,8 @@ def resolve(name: str) -> str:
     folder = Path(os.environ.get(TOYBOX_VARIABLE) or Path(__file__).parents[1] / "toybox" / "model")
     if not (folder / "model_index.json").is_file():
         raise ModelError(
-            f"The embedded base model 'toybox' has no weights at {folder}. Set {TOYBOX_VARIABLE} to the folder that holds them, or name "
-            "another base with --pretrained_model_name_or_path."
+            f"The embedded base model 'toybox' has no weights at {folder}. Set {TOYBOX_VARIABLE} to the folder that "
+            "holds them, or name another base with --pretrained_model_name_or_path."
         )
     return str(folder)
 
@@ -68,7 +68,9 @@ def resolve(name: str) -> str:
 def _read_index(source: str, name: str, revision: str | None) -> dict[str, Any]:
     folder = Path(source)
     if folder.is_file():
-        raise ModelError(f"{name} is a single file; give a folder in diffusers' layout (with model_index.json) or a hub name.")
+        raise ModelError(
+            f"{name} is a single file; give a folder in diffusers' layout (with model_index.json) or a hub name."
+        )
     if folder.is_dir():
         path = folder / "model_index.json"
         if not path.is_file():
@@ -87,7 +89,10 @@ def _read_index(source: str, name: str, revision: str | None) -> dict[str, Any]:
 
 def _download_index(name: str, revision: str | None) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelError(f"{name} is neither a folder on this machine nor a hub name (owner/model). Known without a download: toybox.")
+        raise ModelError(
+            f"{name} is neither a folder on this machine nor a hub name (owner/model). "
+            "Known without a download: toybox."
+        )
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -96,9 +101,11 @@ def _download_index(name: str, revision: str | None) -> Path:
     except HFValidationError:
         raise ModelError(f"{name} is neither a folder on this machine nor a valid hub name (owner/model).") from None
     except LocalEntryNotFoundError:
-        raise ModelError(f"{name} is no folder here, and the hub cannot be reached to look for it. Known without a download: toybox.") from None
+        raise ModelError(
+            f"{name} is no folder here, and the hub cannot be reached to look for it. Known without a download: toybox."
+        ) from None
     except (HfHubHTTPError, OSError) as error:
-        raise ModelError(f"The hub has no model {name}, or does not let you read it: {str(error).splitlines()[0]}") from None
+        raise ModelError(f"The hub has no model {name}, or does not let you read it: {_first_line(error)}") from None
 
 
 def _family_of(index: dict[str, Any], name: str) -> Family:
@@ -106,14 +113,19 @@ def _family_of(index: dict[str, Any], name: str) -> Family:
         family: Family = FAMILIES.load(family_name)
         if family.recognises(index):
             return family
-    raise ModelError(f"{name} is a {index.get('_class_name', 'model of no known kind')}; supported families: {', '.join(FAMILIES)}.")
+    raise ModelError(
+        f"{name} is a {index.get('_class_name', 'model of no known kind')}; supported families: {', '.join(FAMILIES)}."
+    )
 
 
 def _check_parts(index: dict[str, Any], name: str) -> None:
     for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         entry = index.get(part)
-        if not entry or entry[0] is None:
-            raise ModelError(f"{name} has no {part.replace('_', ' ')} (its model_index.json lists none); a complete text-to-image model is needed.")
+        if not isinstance(entry, list) or not entry or entry[0] is None:
+            raise ModelError(
+                f"{name} has no {part.replace('_', ' ')} (its model_index.json lists none); "
+                "a complete text-to-image model is needed."
+            )
 
 
 def _find_variant(folder: Path, name: str, allow_pickle: bool) -> str | None:
@@ -131,8 +143,8 @@ def _find_variant(folder: Path, name: str, allow_pickle: bool) -> str | None:
         return "fp16" if "fp16" in variants else variants[0]
     if list(unet.glob("*.bin")) and not allow_pickle:
         raise ModelError(
-            f"{name} only has .bin weights. They are pickles, which can run any code; convert them to safetensors, or pass --allow_pickle "
-            "if you trust where they come from."
+            f"{name} only has .bin weights. They are pickles, which can run any code; convert them to safetensors, "
+            "or pass --allow_pickle if you trust where they come from."
         )
     if allow_pickle:
         return None
@@ -140,14 +152,25 @@ def _find_variant(folder: Path, name: str, allow_pickle: bool) -> str | None:
 
 
 def _load(
-    family: Family, source: str, name: str, revision: str | None, variant: str | None, dtype: torch.dtype, allow_pickle: bool
+    family: Family,
+    source: str,
+    name: str,
+    revision: str | None,
+    variant: str | None,
+    dtype: torch.dtype,
+    allow_pickle: bool,
 ) -> Any:
     try:
         with _quiet_loading():
-            return family.load(source, revision=revision, variant=variant, dtype=dtype, use_safetensors=not allow_pickle)
+            # None is diffusers' word for "safetensors where there are any, else pickles".
+            safe = None if allow_pickle else True
+            return family.load(source, revision=revision, variant=variant, dtype=dtype, use_safetensors=safe)
     except Exception as error:  # whatever a broken file makes diffusers or safetensors raise, it is the model's fault
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise ModelError(f"{name} cannot be loaded: {first}") from error
+        raise ModelError(f"{name} cannot be loaded: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x (and toybox, which has its layout): one CLIP text encoder, a UNet with cross-attention, a KL autoencoder."""
+"""Stable Diffusion 1.x, and toybox, which has its layout: a CLIP text encoder, a UNet, a KL autoencoder."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +34,15 @@ class StableDiffusion1:
     def recognises(self, index: Mapping[str, Any]) -> bool:
         return index.get("_class_name") == "StableDiffusionPipeline"
 
-    def load(self, source: str, *, revision: str | None, variant: str | None, dtype: torch.dtype, use_safetensors: bool) -> Any:
+    def load(
+        self,
+        source: str,
+        *,
+        revision: str | None,
+        variant: str | None,
+        dtype: torch.dtype,
+        use_safetensors: bool | None,
+    ) -> Any:
         from diffusers import StableDiffusionPipeline
 
         pipe = StableDiffusionPipeline.from_pretrained(
@@ -65,7 +73,11 @@ class StableDiffusion1:
 
     def encode_prompts(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         tokens = pipe.tokenizer(
-            prompts, padding="max_length", truncation=True, max_length=pipe.tokenizer.model_max_length, return_tensors="pt"
+            prompts,
+            padding="max_length",
+            truncation=True,
+            max_length=pipe.tokenizer.model_max_length,
+            return_tensors="pt",
         )
         hidden = pipe.text_encoder(tokens.input_ids.to(pipe.text_encoder.device))[0]
         return {"encoder_hidden_states": hidden}

@@ -32,7 +32,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     # accelerate keeps its settings for the life of the process; a second run in it (the studio's, a test's) brings its own.
     AcceleratorState._reset_state(False)
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision=config.mixed_precision,
             cpu=config.cpu,
             log_with=wanted or None,
@@ -40,6 +40,23 @@ def make_accelerator(config: RunConfig) -> Accelerator:
         )
     except ValueError as error:
         raise MachineError(f"This machine cannot train with mixed_precision={config.mixed_precision}: {error}") from None
+    _check(accelerator)
+    return accelerator
+
+
+def _check(accelerator: Accelerator) -> None:
+    """Raises: MachineError: accelerate took less than was asked for without a word."""
+    if accelerator.mixed_precision == "fp16" and accelerator.scaler is None:
+        raise MachineError(
+            f"mixed_precision=fp16 needs a GPU, this is {accelerator.device.type}: its small gradients would be lost. "
+            "Use --mixed_precision no, or bf16."
+        )
+    launched = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+    if launched > 1 and accelerator.num_processes == 1:
+        raise MachineError(
+            f"{launched} processes were launched and found no GPUs to share the work on; each would train by itself. "
+            "Add --cpu after the script's name to train on the CPU, or launch one process."
+        )
 
 
 def keep_freed_memory() -> None:

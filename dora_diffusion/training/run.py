@@ -153,11 +153,12 @@ class _Run:
         loss, stopped, usual_ms = float("nan"), False, 0.0
         while self.progress.step < run.max_train_steps and not stopped:
             began = time.perf_counter()
+            rate = self.progress.schedule.get_last_lr()[0]
             losses = self.stepper.step()
             step_ms = 1000 * (time.perf_counter() - began)
             usual_ms = step_ms if not usual_ms else 0.9 * usual_ms + 0.1 * step_ms
             loss, step = losses.total, self.progress.step
-            self._report(losses, step_ms, usual_ms)
+            self._report(losses, rate, step_ms, usual_ms)
             if run.validation_prompt and run.validation_steps and step % run.validation_steps == 0:
                 self._preview()
             stopped = self._anybody(should_stop()) and step < run.max_train_steps
@@ -175,10 +176,9 @@ class _Run:
         votes = torch.tensor(float(wish), device=self.accelerator.device)
         return bool(self.accelerator.reduce(votes, reduction="sum").item() > 0)
 
-    def _report(self, losses: Losses, step_ms: float, usual_ms: float) -> None:
+    def _report(self, losses: Losses, rate: float, step_ms: float, usual_ms: float) -> None:
         step, total = self.progress.step, self.config.run.max_train_steps
         prior = losses.prior if self.config.prior.with_prior_preservation else None
-        rate = self.progress.schedule.get_last_lr()[0]
         event = StepDone(step, total, losses.total, losses.instance, prior, rate, step_ms, (total - step) * usual_ms / 1000)
         if self.accelerator.trackers:
             values = {"loss": event.loss, "instance_loss": event.instance_loss, "lr": event.lr, "step_ms": event.step_ms}

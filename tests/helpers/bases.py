@@ -57,10 +57,10 @@ def perturb(adapter: Adapter, size: float = 0.05, seed: int = 1) -> Adapter:
     generator = torch.Generator().manual_seed(seed)
     for layer in adapter.layers.values():
         slot = layer.slot
-        slot.A.add_(torch.randn(slot.A.shape, generator=generator) * size)
-        slot.B.add_(torch.randn(slot.B.shape, generator=generator) * size)
+        slot.A.add_((torch.randn(slot.A.shape, generator=generator) * size).to(slot.A.device))
+        slot.B.add_((torch.randn(slot.B.shape, generator=generator) * size).to(slot.B.device))
         if adapter.variant.has_magnitude:
-            slot.magnitude.mul_(1 + size * torch.randn(slot.magnitude.shape, generator=generator))
+            slot.magnitude.mul_((1 + size * torch.randn(slot.magnitude.shape, generator=generator)).to(slot.A.device))
     return adapter
 
 

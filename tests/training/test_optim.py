@@ -1,10 +1,7 @@
 """Who learns at which rate, and who decays."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from training_engine import make_engine
 
 from dora_diffusion.adapters import inject
 from dora_diffusion.config import AdapterConfig, OptimConfig
@@ -51,11 +48,10 @@ def test_the_settings_reach_the_optimizer(toybox: BaseModel) -> None:
         ("cosine", [0, 0.5, 1, 0.75, 0.25]),
     ],
 )
-def test_the_rate_over_a_run_of_five_steps(subject_photos: Path, shape: str, expected: list[float]) -> None:
+def test_the_rate_over_a_run_of_five_steps(toybox: BaseModel, shape: str, expected: list[float]) -> None:
     """Two steps of warm-up; the rate each step is really taken at."""
-    engine = make_engine(subject_photos, adapter=AdapterConfig(rank=1, targets=r"mid_block.*attn1\.to_q$"))
     config = OptimConfig(learning_rate=1.0, lr_scheduler=shape, lr_warmup_steps=2)
-    optimizer = adamw(engine.adapter, config)
+    optimizer = adamw(inject(toybox, AdapterConfig(rank=1, targets=r"mid_block.*attn1\.to_q$")), config)
     schedule = learning_rate_schedule(optimizer, config, 5)
     taken = []
     for _ in range(5):

@@ -116,12 +116,12 @@ def weight_changes(folder: Path) -> dict[str, Tensor]:
     base = load_base("toybox")
     present = {base.layer_name(c, path): m for c, root in base.adaptable().items() for path, m in root.named_modules()}
     bases = modules_weights({name: ("", "", present[name]) for name in state.layers})
-    return {name: weight - bases[name].float() for name, weight in merged_weights(state, bases)}
+    return {name: weight - bases[name].detach().float() for name, weight in merged_weights(state, bases)}
 
 
 def relative_difference(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
     """``|ours - theirs| / |theirs|`` over all tensors together."""
     assert ours.keys() == theirs.keys()
-    apart = sum(float((ours[name].double() - theirs[name].double()).square().sum()) for name in theirs)
-    size = sum(float(value.double().square().sum()) for value in theirs.values())
-    return float(torch.tensor(apart / size).sqrt())
+    difference = torch.cat([(ours[name].detach().double() - theirs[name].detach().double()).flatten() for name in theirs])
+    size = torch.cat([value.detach().double().flatten() for value in theirs.values()])
+    return float(difference.norm() / size.norm())

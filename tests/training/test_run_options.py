@@ -1,0 +1,106 @@
+"""Settings that change how a run is done: what they may change in the adapter, and what not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+from training_runs import adapter_bytes, relative_difference, run_it, small_config, tensors, weight_changes
+
+from dora_diffusion.errors import MachineError
+from dora_diffusion.formats import WEIGHTS_NAME, load_adapter
+from dora_diffusion.models import BaseModel
+from dora_diffusion.training import run as run_module
+
+
+@pytest.fixture
+def mid_block_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by one whenever the last layer of the UNet's middle block begins."""
+    calls: list[int] = []
+    load = run_module.load_base
+
+    def load_and_watch(*arguments: Any, **options: Any) -> BaseModel:
+        base = load(*arguments, **options)
+        base.unet.mid_block.resnets[1].register_forward_pre_hook(lambda *_: calls.append(1))
+        return base
+
+    monkeypatch.setattr(run_module, "load_base", load_and_watch)
+    return calls
+
+
+def test_gradient_checkpointing_computes_twice_and_changes_nothing(
+    finished_run: Path, tmp_path: Path, mid_block_calls: list[int]
+) -> None:
+    run_it(small_config(tmp_path / "run", 3, run={"gradient_checkpointing": True}))
+    assert len(mid_block_calls) == 2 * 3
+    assert relative_difference(weight_changes(tmp_path / "run"), weight_changes(finished_run)) < 1e-5
+
+
+def test_without_it_everything_is_computed_once(tmp_path: Path, mid_block_calls: list[int]) -> None:
+    run_it(small_config(tmp_path / "run", 2))
+    assert len(mid_block_calls) == 2
+
+
+@pytest.mark.parametrize("limit", [1e-3, 0.0])
+def test_no_step_is_taken_along_a_longer_gradient_than_allowed(tmp_path: Path, limit: float) -> None:
+    lengths: list[float] = []
+
+    def measure(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
+        lengths.append(float(torch.cat(gradients).norm()))
+
+    watch = register_optimizer_step_pre_hook(measure)
+    try:
+        run_it(small_config(tmp_path / "run", 2, optim={"max_grad_norm": limit}))
+    finally:
+        watch.remove()
+    if limit:
+        assert lengths == pytest.approx([limit, limit], rel=1e-3)
+    else:
+        assert len(lengths) == 2 and min(lengths) > 1e-2
+
+
+def test_the_whole_gradient_of_the_norm_gives_another_adapter(finished_run: Path, tmp_path: Path) -> None:
+    run_it(small_config(tmp_path / "run", 3, adapter={"norm_grad": "full"}))
+    apart = relative_difference(weight_changes(tmp_path / "run"), weight_changes(finished_run))
+    assert 1e-4 < apart < 0.5  # another gradient, but of the same loss
+
+
+def test_a_lora_is_trained_without_magnitudes(finished_run: Path, tmp_path: Path) -> None:
+    run_it(small_config(tmp_path / "run", 3, adapter={"kind": "lora"}))
+    ours, theirs = tensors(tmp_path / "run" / WEIGHTS_NAME), tensors(finished_run / WEIGHTS_NAME)
+    assert {name for name in theirs if "magnitude" not in name} == set(ours)
+    assert len(theirs) == 1.5 * len(ours)
+    assert load_adapter(tmp_path / "run").kind == "lora"
+    assert 0.05 < relative_difference(weight_changes(tmp_path / "run"), weight_changes(finished_run)) < 1
+
+
+def test_every_layer_is_moved(finished_run: Path) -> None:
+    changes = weight_changes(finished_run)
+    assert len(changes) == 56
+    assert all(float(change.norm()) > 0 for change in changes.values())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_seed_decides(finished_run: Path, tmp_path: Path, seed: int) -> None:
+    run_it(small_config(tmp_path / "run", 3, run={"seed": seed, "checkpointing_steps": 1}))
+    assert (adapter_bytes(tmp_path / "run") == adapter_bytes(finished_run)) is (seed == 0)
+
+
+@pytest.mark.parametrize("setting", [{"cache_latents": False}], ids=["no cache"])
+def test_the_cache_of_latents_changes_nothing(finished_run: Path, tmp_path: Path, setting: dict[str, bool]) -> None:
+    run_it(small_config(tmp_path / "run", 3, data=setting))
+    assert adapter_bytes(tmp_path / "run") == adapter_bytes(finished_run)
+
+
+def test_a_precision_the_machine_lacks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="mixed_precision=fp16 needs a GPU, this is cpu.*bf16"):
+        run_it(small_config(tmp_path / "run", run={"mixed_precision": "fp16"}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bfloat16_base_trains_a_float32_adapter(finished_run: Path, tmp_path: Path) -> None:
+    run_it(small_config(tmp_path / "run", 3, run={"mixed_precision": "bf16"}))
+    assert {tensor.dtype for tensor in tensors(tmp_path / "run" / WEIGHTS_NAME).values()} == {torch.float32}
+    assert 1e-5 < relative_difference(weight_changes(tmp_path / "run"), weight_changes(finished_run)) < 0.5
