@@ -34,7 +34,6 @@ from dora_diffusion.training.optim import adamw
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 WARM_UP = 3
-
 # Full-size UNets by their published configurations; what is left out is the class's default, which is SD 1.x.
 UNETS: dict[str, dict[str, Any]] = {
     "sd15": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
@@ -215,8 +214,8 @@ def peft_step(task: Task, setting: Setting, use_dora: bool) -> tuple[Step, int]:
     from peft import LoraConfig
 
     rank, on_gpu = setting.rank, setting.device.type == "cuda"
-    config = {"r": rank, "lora_alpha": rank, "init_lora_weights": "gaussian", "target_modules": TARGETS}
-    task.unet.add_adapter(LoraConfig(use_dora=use_dora, **config))
+    shape = {"r": rank, "lora_alpha": rank, "target_modules": TARGETS}
+    task.unet.add_adapter(LoraConfig(**shape, init_lora_weights="gaussian", use_dora=use_dora))
     cast_training_params(task.unet, dtype=torch.float32)
     parameters = [parameter for parameter in task.unet.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=on_gpu)

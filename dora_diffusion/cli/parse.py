@@ -18,7 +18,7 @@ from dora_diffusion.registry import did_you_mean
 Model = TypeVar("Model", bound=BaseModel)
 
 # What tyro's boxes say, and what is said instead.
-_VALUE = re.compile(r"Error parsing (?P<flag>--\w+): .*(?P<what>literal for int|string to float).*?: (?P<given>'.*')")
+_VALUE = re.compile(r"Error parsing (?P<flag>--\w+): .*(?P<what>literal for int|string to float).*?: (?P<given>'.*'?)")
 _CHOICE = re.compile(
     r"invalid choice (?P<given>'.*') for argument '(?P<flag>--\w+)'\. Expected one of \((?P<known>.*)\)"
 )
