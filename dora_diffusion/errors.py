@@ -1,4 +1,5 @@
-"""The errors a user can cause. Every entry point prints them in plain words; anything else is a bug and keeps its traceback.
+"""The errors a user can cause. Every entry point prints them in plain words; anything else is a bug and keeps its
+traceback.
 
 A message says what is wrong, where, the rule, the value given and what to do.
 """

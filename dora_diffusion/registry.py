@@ -1,7 +1,7 @@
 """The named choices of every kind of part: one line a part.
 
-A registry maps a name to ``"module:attribute"``. Reading the names imports nothing, so ``--help`` can list every choice without
-torch; ``load`` imports the one part that is used. Contract tests run over every name.
+A registry maps a name to ``"module:attribute"``. Reading the names imports nothing, so ``--help`` can list every choice
+without torch; ``load`` imports the one part that is used. Contract tests run over every name.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,7 +41,9 @@ class Registry:
         """
         if name in self._parts:
             return name
-        raise ConfigError(f"Unknown {self.kind} {name!r}; known: {', '.join(self._parts)}.{did_you_mean(name, self._parts)}")
+        raise ConfigError(
+            f"Unknown {self.kind} {name!r}; known: {', '.join(self._parts)}.{did_you_mean(name, self._parts)}"
+        )
 
     def load(self, name: str) -> Any:
         """Import the part called ``name``.

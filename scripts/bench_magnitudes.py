@@ -2,8 +2,8 @@
 
     python scripts/bench_magnitudes.py --steps 40 --learning_rate 1e-4
 
-diffusers' recipe casts adapters to float32 only for fp16; with ``--mixed_precision bf16`` they stay bf16, where a step of 1e-4 on
-a magnitude near 1 rounds to nothing.
+diffusers' recipe casts adapters to float32 only for fp16; with ``--mixed_precision bf16`` they stay bf16, where a step
+of 1e-4 on a magnitude near 1 rounds to nothing.
 """
 
 import argparse
@@ -25,12 +25,18 @@ def inputs(device: str) -> dict[str, torch.Tensor]:
     draw = torch.Generator().manual_seed(0)
     sample = torch.randn(2, 8, 16, 16, generator=draw)
     hidden = torch.randn(2, 32, 256, generator=draw)
-    return {"sample": sample.to(device), "timestep": torch.tensor([200, 700], device=device), "encoder_hidden_states": hidden.to(device)}
+    return {
+        "sample": sample.to(device),
+        "timestep": torch.tensor([200, 700], device=device),
+        "encoder_hidden_states": hidden.to(device),
+    }
 
 
 def loss_of(unet: torch.nn.Module, batch: dict[str, torch.Tensor], step: int) -> torch.Tensor:
     """A denoising loss whose target changes with the step."""
-    target = torch.randn(batch["sample"].shape, generator=torch.Generator().manual_seed(step)).to(batch["sample"].device)
+    target = torch.randn(batch["sample"].shape, generator=torch.Generator().manual_seed(step)).to(
+        batch["sample"].device
+    )
     given = {name: value.bfloat16() if value.is_floating_point() else value for name, value in batch.items()}
     return torch.nn.functional.mse_loss(unet(**given).sample.float(), target)
 

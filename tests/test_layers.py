@@ -37,7 +37,9 @@ def room_of(module: str) -> str:
 
 
 def imported(source: str) -> Iterator[str]:
-    """Dotted names of the package's modules that ``source`` imports, wherever in it: at the top, in functions, for types."""
+    """Dotted names of the package's modules that ``source`` imports, wherever in it: at the top, in functions, for
+    types.
+    """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -99,7 +101,11 @@ def test_every_room_has_a_rank() -> None:
         ("from dora_diffusion.training import train", "studio", []),
         ("import dora_diffusion.cli.parse", "studio", ["dora_diffusion.cli.parse"]),
         ("def f():\n    from dora_diffusion.models import load_base", "adapters", ["dora_diffusion.models"]),
-        ("if TYPE_CHECKING:\n    from dora_diffusion.formats.files import x", "models", ["dora_diffusion.formats.files"]),
+        (
+            "if TYPE_CHECKING:\n    from dora_diffusion.formats.files import x",
+            "models",
+            ["dora_diffusion.formats.files"],
+        ),
         ("from dora_diffusion import machine, errors", "config", []),
         ("from dora_diffusion import train", "formats", ["dora_diffusion.train"]),
         ("from dora_diffusion import inference", "toybox", ["dora_diffusion.inference"]),
@@ -124,9 +130,21 @@ def test_importing_the_package_imports_nothing_else() -> None:
 
 
 def test_config_never_imports_torch() -> None:
-    found = new_modules("import dora_diffusion.config.files, dora_diffusion.config.fields; dora_diffusion.config.TrainConfig()")
+    found = new_modules(
+        "import dora_diffusion.config.files, dora_diffusion.config.fields; dora_diffusion.config.TrainConfig()"
+    )
     assert "pydantic" in found
-    assert not found & {"torch", "numpy", "PIL", "diffusers", "transformers", "accelerate", "safetensors", "gradio", "tyro"}
+    assert not found & {
+        "torch",
+        "numpy",
+        "PIL",
+        "diffusers",
+        "transformers",
+        "accelerate",
+        "safetensors",
+        "gradio",
+        "tyro",
+    }
 
 
 def test_every_public_name_resolves_and_there_are_few() -> None:

@@ -61,7 +61,7 @@ class Adapter:
             Group([slot for _, slot in pairs], pairs[0][0].rank, pairs[0][0].scale, self.variant, norm_grad_full)
             for pairs in members.values()
         ]
-        shapes = {
+        shapes: dict[str, list[tuple[int, ...]]] = {
             "A": [(len(g.slots), g.rank, g.columns) for g in groups],
             "B": [(len(g.slots), g.rows, g.rank) for g in groups],
         }
@@ -219,11 +219,15 @@ class Adapter:
             raise AdapterError(f"The adapter in the model is a {self.variant.name}, the one to load a {state.kind}.")
         if state.layers.keys() != self.layers.keys():
             odd = sorted(state.layers.keys() ^ self.layers.keys())
-            raise AdapterError(f"The adapter to load has other layers than the model's; {len(odd)} differ, first {odd[0]}.")
+            raise AdapterError(
+                f"The adapter to load has other layers than the model's; {len(odd)} differ, first {odd[0]}."
+            )
         for name, layer in state.layers.items():
             slot = self.layers[name].slot
             if slot.A.shape != layer.A.shape or slot.B.shape != layer.B.shape or slot.scale != layer.scale:
-                raise AdapterError(f"{name}: rank or alpha differ: the model has rank {slot.A.shape[0]}, the file {layer.rank}.")
+                raise AdapterError(
+                    f"{name}: rank or alpha differ: the model has rank {slot.A.shape[0]}, the file {layer.rank}."
+                )
             slot.A.copy_(layer.A)
             slot.B.copy_(layer.B)
             if layer.magnitude is not None:

@@ -1,7 +1,10 @@
-"""DoRA (arXiv:2402.09353): ``W' = m * V / ||V||``, ``V = W0 + scale * B A``, one norm per output row; the bias is never scaled.
+"""DoRA (arXiv:2402.09353): ``W' = m * V / ||V||`` with ``V = W0 + scale * B A``.
 
-The norm ``c = ||V||`` depends on parameters alone, so it is computed once an optimizer step, for all layers of a shape together
-(``Group.row_norms``), and the forward reads the gain ``g = m / c``. Written with the frozen layer's own output ``z = W0 x + b``:
+There is one norm per output row; the bias is never scaled.
+
+The norm ``c = ||V||`` depends on parameters alone, so it is computed once an optimizer step, for all layers of a shape
+together (``Group.row_norms``), and the forward reads the gain ``g = m / c``. With the frozen layer's own output
+``z = W0 x + b`` it is
 
     y = g * z + (1 - g) * b + (scale * g * B) (A x)
 
@@ -30,14 +33,26 @@ def _compose(op: Operator, slot: Slot, z: Tensor, h: Tensor, up: Tensor, bias: T
 class DoRAFunction(torch.autograd.Function):
     """The adapted layer, the norm held constant (section 4.3 of the paper).
 
-    Keeps ``x``, ``h = A x`` and the output ``y``, which the next operation keeps anyway in most places. With ``u = V x``:
-    ``dm = sum(dy * u) / c = sum(dy * (y - b)) / m`` (eq. 7), ``dB = scale * g * (dy^T h)``, ``dA = (up^T dy) x``,
-    ``dx = W0^T (g dy) + A^T (up^T dy)``.
+    Keeps ``x``, ``h = A x`` and the output ``y``, which the next operation keeps anyway in most places. With
+    ``u = V x``:
+
+        dm = sum(dy * u) / c = sum(dy * (y - b)) / m        (eq. 7)
+        dB = scale * g * (dy^T h)
+        dA = (up^T dy) x
+        dx = W0^T (g dy) + A^T (up^T dy)
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, A: Tensor, B: Tensor, magnitude: Tensor, weight: Tensor, bias: Tensor | None, slot: Slot, op: Operator
+        ctx: Any,
+        x: Tensor,
+        A: Tensor,
+        B: Tensor,
+        magnitude: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        slot: Slot,
+        op: Operator,
     ) -> Tensor:
         down, up = slot.factors(x.dtype)
         h = op.down(x, down)
@@ -47,7 +62,7 @@ class DoRAFunction(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, h, y, weight, bias, down, up, gain, inverse_magnitude = ctx.saved_tensors
         op: Operator = ctx.op
         unscaled = y if bias is None else y - op.rows(bias)
@@ -102,15 +117,16 @@ class DoRA:
     def finish_gradients(self, group: Group) -> None:
         """``norm_grad: full``: subtract the gradient's part along ``V`` (eq. 6).
 
-        ``dV = g * (dW' - (<V, dW'> / c^2) V)`` per row and ``<V, dW'> = c * dm`` (eq. 7), so what the detached backward has too
-        much of is ``k * V`` with ``k = g * dm / c``: it depends on ``dm`` and parameters alone, for the whole batch at once.
+        ``dV = g * (dW' - (<V, dW'> / c^2) V)`` per row and ``<V, dW'> = c * dm`` (eq. 7), so what the detached backward
+        has too much of is ``k * V`` with ``k = g * dm / c``: it depends on ``dm`` and parameters alone, for the whole
+        batch at once.
         """
         if not group.norm_grad_full:
             return
         norm = group.row_norms().clamp_min_(_TINY)
         k = (group.magnitude / norm) * group.magnitude_grad / norm
         scale = group.scale
-        VA = group.base_times_A().add_(torch.bmm(group.B, torch.bmm(group.A, group.A.mT)), alpha=scale)
+        VA = group.base_times_down().add_(torch.bmm(group.B, torch.bmm(group.A, group.A.mT)), alpha=scale)
         BkV = torch.bmm((group.B * k[:, :, None]).mT, group.stacked_base().float())
         BkV.add_(torch.bmm(torch.bmm((group.B * k[:, :, None]).mT, group.B), group.A), alpha=scale)
         group.B_grad.sub_(VA.mul_(k[:, :, None]), alpha=scale)

@@ -1,7 +1,7 @@
 """Which base checkpoint an adapter belongs to.
 
-DoRA's magnitudes are absolute: on another base they are wrong, silently. The row norms of a few rows of every adapted layer tell
-bases apart, and agree between the fp32, fp16 and bf16 files of one model.
+DoRA's magnitudes are absolute: on another base they are wrong, silently. The row norms of a few rows of every adapted
+layer tell bases apart, and agree between the fp32, fp16 and bf16 files of one model.
 """
 
 from collections.abc import Mapping

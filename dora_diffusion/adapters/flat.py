@@ -1,8 +1,8 @@
 """All parameters of one kind in one buffer.
 
-An optimizer over three buffers launches a handful of kernels instead of hundreds, a gradient norm is one reduction, and processes
-exchange one tensor. Every layer's ``A``, ``B`` and magnitude is a leaf parameter that shares its storage, and its gradient's,
-with the buffer.
+An optimizer over three buffers launches a handful of kernels instead of hundreds, a gradient norm is one reduction, and
+processes exchange one tensor. Every layer's ``A``, ``B`` and magnitude is a leaf parameter that shares its storage, and
+its gradient's, with the buffer.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,9 @@ class FlatBuffer:
     def grad_views(self) -> list[Tensor]:
         """Views of the gradient."""
         if self.parameter.grad is None:
-            raise RuntimeError("the gradient buffer of a flat parameter was set to None; use zero_grad(set_to_none=False)")
+            raise RuntimeError(
+                "the gradient buffer of a flat parameter was set to None; use zero_grad(set_to_none=False)"
+            )
         return self._views(self.parameter.grad)
 
     def _views(self, flat: Tensor) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """Layers of one shape, stacked: their parameters, their frozen weights and the tensors their forward reads.
 
-``||V||`` costs a dozen small kernels a layer; stacked, it costs that many for a whole group. SD 1.5 has 128 attention layers in
-six groups, SDXL 560 in four.
+``||V||`` costs a dozen small kernels a layer; stacked, it costs that many for a whole group. SD 1.5 has 128 attention
+layers in six groups, SDXL 560 in four.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,10 @@ from dora_diffusion.adapters.variant import Variant
 
 @dataclass(eq=False)
 class Slot:
-    """One adapted layer's share of its group. ``A (rank, in_flat)``, ``B (out, rank)``, ``magnitude (out,)``: float32 parameters."""
+    """One adapted layer's share of its group.
+
+    ``A (rank, in_flat)``, ``B (out, rank)``, ``magnitude (out,)``: float32 parameters.
+    """
 
     name: str
     module: nn.Module
@@ -42,6 +45,10 @@ class Slot:
     def weight(self) -> Tensor:
         return self.module.weight  # type: ignore[return-value]
 
+    @property
+    def bias(self) -> Tensor | None:
+        return self.module.bias  # type: ignore[return-value]
+
     def weight_signature(self) -> tuple[Any, ...]:
         """Changes whenever the frozen weight is moved, cast, replaced or written to."""
         weight = self.weight
@@ -51,9 +58,9 @@ class Slot:
 class Group:
     """The stacked tensors of layers that share weight shape, rank, scale and dtype.
 
-    ``A (L, r, i)``, ``B (L, o, r)``, ``magnitude (L, o)`` and their gradients are views of the adapter's flat buffers. Made by
-    ``prepare`` and read by the layers: ``gain (L, o)``, ``offset (L, o)``, ``inverse_magnitude (L, o)`` in float32, ``down (L, r, i)``
-    and ``up (L, o, r)`` in the base's precision.
+    ``A (L, r, i)``, ``B (L, o, r)``, ``magnitude (L, o)`` and their gradients are views of the adapter's flat buffers.
+    Made by ``prepare`` and read by the layers: ``gain (L, o)``, ``offset (L, o)``, ``inverse_magnitude (L, o)`` in
+    float32, ``down (L, r, i)`` and ``up (L, o, r)`` in the base's precision.
     """
 
     A: Tensor
@@ -71,7 +78,7 @@ class Group:
         self.norm_grad_full = norm_grad_full
         self.rows = slots[0].weight.shape[0]
         self.columns = slots[0].weight[0].numel()
-        self.base_norm: Tensor | None = None
+        self._norm: Tensor | None = None
         self._base: Tensor | None = None
         self._signature: list[tuple[Any, ...]] = []
 
@@ -82,8 +89,8 @@ class Group:
     def adopt_base(self) -> bool:
         """Stack the frozen weights, measure their row norms, and carry the magnitudes over to them.
 
-        An untouched magnitude becomes the new row norm exactly, so that the adapted model stays the base bit for bit; a trained
-        one keeps ``m / ||W0||``. The modules' weights become views of the stack: nothing is kept twice.
+        An untouched magnitude becomes the new row norm exactly, so that the adapted model stays the base bit for bit; a
+        trained one keeps ``m / ||W0||``. The modules' weights become views of the stack: nothing is kept twice.
 
         Returns:
             Whether a trained magnitude was rescaled to a base that differs.
@@ -96,14 +103,14 @@ class Group:
         self._signature = [slot.weight_signature() for slot in self.slots]
         norm = torch.stack([torch.linalg.vector_norm(share.double(), dim=1).float() for share in base])
         rescaled = self._carry_magnitudes(norm)
-        self.base_norm, self.base_square = norm, norm.square()
+        self._norm, self.base_square = norm, norm.square()
         self._allocate()
         return rescaled
 
     def _carry_magnitudes(self, norm: Tensor) -> bool:
         if not self.variant.has_magnitude:
             return False
-        old = self.base_norm
+        old = self._norm
         with torch.no_grad():
             if old is None:
                 self.magnitude.copy_(norm)
@@ -117,8 +124,9 @@ class Group:
     def _allocate(self) -> None:
         """Make the ready tensors once and hand every slot its views; ``prepare`` only writes into them."""
         base, layers = self.stacked_base(), len(self.slots)
-        biases = [slot.module.bias for slot in self.slots]
-        self.bias = torch.stack([bias.detach().float() for bias in biases]) if biases[0] is not None else None  # type: ignore[union-attr, misc, operator]
+        biases = [slot.bias for slot in self.slots]
+        present = [bias.detach().float() for bias in biases if bias is not None]
+        self.bias = torch.stack(present) if present else None
         self.down = self.A if base.dtype == torch.float32 else torch.empty_like(self.A, dtype=base.dtype)
         self.up = torch.empty(layers, self.rows, self.rank, dtype=base.dtype, device=base.device)
         vectors = torch.ones(3, layers, self.rows, device=base.device)
@@ -126,6 +134,13 @@ class Group:
         for k, slot in enumerate(self.slots):
             slot._down, slot._up = self.down[k].detach(), self.up[k]
             slot.gain, slot.offset, slot.inverse_magnitude = self.gain[k], self.offset[k], self.inverse_magnitude[k]
+
+    @property
+    def base_norm(self) -> Tensor:
+        """``||W0||`` per row, (L, o), float32."""
+        if self._norm is None:
+            raise RuntimeError("adopt_base() has not run")
+        return self._norm
 
     def stacked_base(self) -> Tensor:
         """The frozen weights, (L, o, i), in the base's precision."""
@@ -138,8 +153,11 @@ class Group:
         if self.down.dtype != torch.float32:
             self.down.copy_(self.A)
 
-    def base_times_A(self) -> Tensor:
-        """``W0 A^T`` (L, o, r) in float32. A half-precision base meets ``A`` as the sum of two halves: 16 bits instead of 8."""
+    def base_times_down(self) -> Tensor:
+        """``W0 A^T`` (L, o, r) in float32.
+
+        A half-precision base meets ``A`` as the sum of two halves: 16 bits instead of 8.
+        """
         base, A = self.stacked_base(), self.A
         if base.dtype == torch.float32 or not base.is_cuda:
             return base.float() @ A.mT
@@ -155,7 +173,7 @@ class Group:
         """
         with full_precision():
             gram = torch.bmm(self.A, self.A.mT)
-            inner = torch.baddbmm(self.base_times_A(), self.B, gram, beta=2.0, alpha=self.scale)
+            inner = torch.baddbmm(self.base_times_down(), self.B, gram, beta=2.0, alpha=self.scale)
             return (self.B * inner).sum(-1).mul_(self.scale).add_(self.base_square).clamp_min_(0).sqrt_()
 
 

@@ -1,6 +1,7 @@
 """Put an adapter into a loaded base model: a fresh one, or one that was trained."""
 
 import logging
+from typing import cast
 
 import torch
 
@@ -35,7 +36,16 @@ def inject_state(base: Base, state: AdapterState, base_name: str = "") -> Adapte
     modules = find_layers(base, state)
     warn_if_other_base(state, modules_weights(modules), base_name)
     plans = [
-        LayerPlan(name, component, base.adaptable()[component], path, module, operator_for(module, name), layer.rank, layer.scale)
+        LayerPlan(
+            name,
+            component,
+            base.adaptable()[component],
+            path,
+            module,
+            operator_for(module, name),
+            layer.rank,
+            layer.scale,
+        )
         for (name, layer), (component, path, module) in zip(state.layers.items(), modules.values(), strict=True)
     ]
     adapter = Adapter(plans, ADAPTERS.load(state.kind))
@@ -57,22 +67,23 @@ def find_layers(base: Base, state: AdapterState) -> dict[str, tuple[str, str, to
     missing = [name for name in state.layers if name not in present]
     if missing:
         raise AdapterError(
-            f"The adapter was made for {state.base_name or 'another model'}: {len(missing)} of its {len(state.layers)} layers are not "
-            f"in this base, first {missing[0]}. Use the base it was trained on."
+            f"The adapter was made for {state.base_name or 'another model'}: {len(missing)} of its {len(state.layers)} "
+            f"layers are not in this base, first {missing[0]}. Use the base it was trained on."
         )
     for name, layer in state.layers.items():
-        shape = tuple(present[name][2].weight.shape)  # type: ignore[arg-type]
+        shape = tuple(present[name][2].weight.shape)
         if shape[0] != layer.B.shape[0] or torch.Size(shape[1:]).numel() != layer.A.shape[1]:
             raise AdapterError(
-                f"The adapter does not fit this base: {name} is {list(shape)} here and {layer.B.shape[0]}x{layer.A.shape[1]} in the "
-                f"adapter, which was made for {state.base_name or 'another model'}. Use the base it was trained on."
+                f"The adapter does not fit this base: {name} is {list(shape)} here and "
+                f"{layer.B.shape[0]}x{layer.A.shape[1]} in the adapter, which was made for "
+                f"{state.base_name or 'another model'}. Use the base it was trained on."
             )
     return {name: present[name] for name in state.layers}
 
 
 def modules_weights(modules: dict[str, tuple[str, str, torch.nn.Module]]) -> dict[str, torch.Tensor]:
     """The frozen weights behind ``find_layers``."""
-    return {name: module.weight for name, (_, _, module) in modules.items()}  # type: ignore[misc]
+    return {name: cast(torch.Tensor, module.weight) for name, (_, _, module) in modules.items()}
 
 
 def warn_if_other_base(state: AdapterState, weights: dict[str, torch.Tensor], base_name: str) -> bool:
@@ -80,8 +91,8 @@ def warn_if_other_base(state: AdapterState, weights: dict[str, torch.Tensor], ba
     differing = differing_layers(state.fingerprint, weights)
     if differing:
         logger.warning(
-            "This adapter was trained on %s, and is being used on %s, whose weights differ in %d of %d layers (first %s). "
-            "DoRA's magnitudes belong to one checkpoint: expect wrong colours and contrast.",
+            "This adapter was trained on %s, and is being used on %s, whose weights differ in %d of %d layers "
+            "(first %s). DoRA's magnitudes belong to one checkpoint: expect wrong colours and contrast.",
             state.base_name or "another base",
             base_name or "this base",
             len(differing),

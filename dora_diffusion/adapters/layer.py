@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class AdapterLayer(nn.Module):
     """A frozen Linear or Conv2d and its share of an adapter.
 
-    The adapter's parameters belong to the ``Adapter``, not to this module: moving or casting the model touches only the frozen
-    layer, and ``A``, ``B`` and the magnitude stay float32 and in one flat buffer.
+    The adapter's parameters belong to the ``Adapter``, not to this module: moving or casting the model touches only the
+    frozen layer, and ``A``, ``B`` and the magnitude stay float32 and in one flat buffer.
     """
 
     def __init__(self, base: nn.Module, slot: Slot, adapter: "Adapter"):
@@ -56,7 +56,9 @@ class AdapterLayer(nn.Module):
             return adapter.variant.forward(slot, x, weight, bias)
         dtype = torch.get_autocast_dtype(x.device.type)
         with torch.autocast(x.device.type, enabled=False):
-            return adapter.variant.forward(slot, x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+            return adapter.variant.forward(
+                slot, x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+            )
 
     @torch.no_grad()
     def merge(self, strength: float = 1.0) -> None:
@@ -84,7 +86,8 @@ class AdapterLayer(nn.Module):
             raise AdapterError(f"{self.slot.name} is not merged.")
         if self._kept.dtype != self.weight.dtype:
             raise AdapterError(
-                f"{self.slot.name} was merged in {self._kept.dtype} and is now {self.weight.dtype}: its base cannot be restored; load the base again."
+                f"{self.slot.name} was merged in {self._kept.dtype} and is now {self.weight.dtype}: its base cannot be "
+                "restored; load the base again."
             )
         self.weight.copy_(self._kept)
         self._kept = None

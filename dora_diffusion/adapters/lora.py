@@ -12,8 +12,8 @@ from dora_diffusion.adapters.operators import Operator
 class LoRAFunction(torch.autograd.Function):
     """``y = base(x) + up(down(x))``; keeps ``x`` and ``h = A x`` for the backward pass.
 
-    ``A`` and ``B`` are the float32 parameters and receive the gradients; ``down`` and ``up = scale * B`` are their copies in the
-    precision of the base.
+    ``A`` and ``B`` are the float32 parameters and receive the gradients; ``down`` and ``up = scale * B`` are their
+    copies in the precision of the base.
     """
 
     @staticmethod
@@ -28,7 +28,7 @@ class LoRAFunction(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, h, weight, down, up = ctx.saved_tensors
         op: Operator = ctx.op
         dh, dB = op.up_gradients(dy, h, up)

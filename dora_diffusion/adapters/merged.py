@@ -10,7 +10,9 @@ from dora_diffusion.registry import ADAPTERS
 
 
 @torch.no_grad()
-def merged_weights(state: AdapterState, bases: dict[str, Tensor], strength: float = 1.0) -> Iterator[tuple[str, Tensor]]:
+def merged_weights(
+    state: AdapterState, bases: dict[str, Tensor], strength: float = 1.0
+) -> Iterator[tuple[str, Tensor]]:
     """Yield (layer name, merged weight) in float32, one at a time, computed from the base weights given.
 
     Args:

@@ -1,9 +1,11 @@
 """The two linear maps an adapter can sit on, each told as five small functions on plain tensors.
 
-A weight is ``W (out, in)`` or ``(out, in/groups, kh, kw)``; its update is ``scale * B @ A`` reshaped to ``W``, so that one pair of
-factors ``A (rank, in_flat)``, ``B (out, rank)`` serves both. ``in_flat`` counts everything but the first axis of ``W``.
+A weight is ``W (out, in)`` or ``(out, in/groups, kh, kw)``; its update is ``scale * B @ A`` reshaped to ``W``, so that
+one pair of factors ``A (rank, in_flat)``, ``B (out, rank)`` serves both. ``in_flat`` counts everything but the first
+axis of ``W``.
 
-``down`` and ``up`` apply ``A`` and ``B`` without ever forming ``B @ A``; the ``*_gradient`` functions are their adjoints.
+``down`` and ``up`` apply ``A`` and ``B`` without ever forming ``B @ A``; the ``*_gradient`` functions are their
+adjoints.
 """
 
 from dataclasses import dataclass
@@ -41,7 +43,7 @@ class Operator(Protocol):
         """From ``dh``: the gradient of ``A`` (float32, ``(rank, in_flat)``)."""
 
     def input_gradient(self, dy: Tensor, dh: Tensor, x: Tensor, weight: Tensor, A: Tensor) -> Tensor:
-        """The gradient of ``x`` through the frozen weight (``dy``, already scaled by row) and through ``A`` (``dh``)."""
+        """The gradient of ``x`` through the frozen weight (``dy``, already scaled by row) and ``A`` (``dh``)."""
 
 
 def matmul_fp32(left: Tensor, right: Tensor) -> Tensor:
@@ -88,8 +90,8 @@ class LinearOperator:
 class ConvOperator:
     """``nn.Conv2d``: any kernel, stride, padding, dilation and groups; zero padding only.
 
-    With groups every group applies the same ``A`` to its own channels, and the ``B`` of its own rows: the convolution by
-    ``(B @ A).view_as(W)``, which is what is merged.
+    With groups every group applies the same ``A`` to its own channels, and the ``B`` of its own rows: the convolution
+    by ``(B @ A).view_as(W)``, which is what is merged.
     """
 
     kernel_size: tuple[int, ...]
@@ -99,14 +101,14 @@ class ConvOperator:
     groups: int
 
     def base(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)  # type: ignore[arg-type]
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
     def _kernel(self, A: Tensor) -> Tensor:
         """``A`` as a convolution weight, once for every group: (groups * rank, in / groups, kh, kw)."""
         return A.view(A.shape[0], -1, *self.kernel_size).repeat(self.groups, 1, 1, 1)
 
     def down(self, x: Tensor, A: Tensor) -> Tensor:
-        return F.conv2d(x, self._kernel(A), None, self.stride, self.padding, self.dilation, self.groups)  # type: ignore[arg-type]
+        return F.conv2d(x, self._kernel(A), None, self.stride, self.padding, self.dilation, self.groups)
 
     def add_up(self, y: Tensor, h: Tensor, B: Tensor) -> Tensor:
         return y.add_(F.conv2d(h, B[:, :, None, None], groups=self.groups))
@@ -151,5 +153,8 @@ def operator_for(module: nn.Module, name: str) -> Operator:
         raise AdapterError(f"{name}: only zero padding is supported, got padding_mode={module.padding_mode!r}.")
     padding = module.padding
     if isinstance(padding, str):
-        padding = tuple(d * (k - 1) // 2 if padding == "same" else 0 for d, k in zip(module.dilation, module.kernel_size, strict=True))
+        padding = tuple(
+            d * (k - 1) // 2 if padding == "same" else 0
+            for d, k in zip(module.dilation, module.kernel_size, strict=True)
+        )
     return ConvOperator(module.kernel_size, module.stride, tuple(padding), module.dilation, module.groups)

@@ -92,7 +92,12 @@ def plan_layers(base: Base, config: AdapterConfig) -> list[LayerPlan]:
             plans += _plan_component(base, component, root, wanted[component], ranks)
     clamped = [plan for plan in plans if plan.rank < config.rank and not config.rank_pattern]
     if clamped:
-        logger.warning("rank %d is above the size of %d layers and clamped there, first %s.", config.rank, len(clamped), clamped[0].name)
+        logger.warning(
+            "rank %d is above the size of %d layers and clamped there, first %s.",
+            config.rank,
+            len(clamped),
+            clamped[0].name,
+        )
     _check_patterns(config, plans)
     return plans
 
@@ -112,7 +117,8 @@ def _plan_component(base: Base, component: str, root: nn.Module, target: str, ra
     if not plans:
         raise AdapterError(
             f"The target {target!r} matches none of the {len(layers)} layers of {component}, which are called like "
-            f"{base.layer_name(component, layers[len(layers) // 2][0])!r}. Use attn, attn-mlp, full, or a regex over such names."
+            f"{base.layer_name(component, layers[len(layers) // 2][0])!r}. Use attn, attn-mlp, full, or a regex over "
+            "such names."
         )
     return plans
 
@@ -121,7 +127,9 @@ def _check_patterns(config: AdapterConfig, plans: list[LayerPlan]) -> None:
     for setting, entries in (("rank_pattern", config.rank_pattern), ("alpha_pattern", config.alpha_pattern)):
         for pattern, _ in _split(entries):
             if not any(re.search(pattern, plan.name) for plan in plans):
-                raise AdapterError(f"{setting} {pattern!r} matches none of the {len(plans)} adapted layers, e.g. {plans[0].name!r}.")
+                raise AdapterError(
+                    f"{setting} {pattern!r} matches none of the {len(plans)} adapted layers, e.g. {plans[0].name!r}."
+                )
 
 
 def _split(entries: list[str]) -> tuple[tuple[str, float], ...]:
@@ -139,4 +147,6 @@ def _compile(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise AdapterError(f"{pattern!r} is not a valid regex: {error}. Use attn, attn-mlp, full, or a regex over layer names.") from None
+        raise AdapterError(
+            f"{pattern!r} is not a valid regex: {error}. Use attn, attn-mlp, full, or a regex over layer names."
+        ) from None

@@ -31,8 +31,8 @@ class AdapterState:
 
     Args:
         kind: a name in ``registry.ADAPTERS``.
-        layers: by canonical name: the component ("unet", "text_encoder") and the diffusers path, text encoders always with
-            ``text_model.``.
+        layers: by canonical name: the component ("unet", "text_encoder") and the diffusers path, text encoders always
+            with ``text_model.``.
         base_name: what the base was called when the adapter was trained.
         fingerprint: row norms of the base's adapted layers (see ``fingerprint.py``).
         metadata: anything else worth carrying: trigger, prompts, the run's settings.

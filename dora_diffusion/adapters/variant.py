@@ -1,4 +1,4 @@
-"""What one kind of adapter is: the algebra of its weight, its forward and backward, and which tensors it keeps ready."""
+"""What one kind of adapter is: its weight, its forward and backward, and which tensors it keeps ready."""
 
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 class Variant(Protocol):
     """An adapter kind. Stateless: everything lives in groups and slots.
 
-    A group stacks the layers of one shape; ``prepare`` computes, once an optimizer step and for the whole group at once, every
-    tensor that the forward of its layers reads.
+    A group stacks the layers of one shape; ``prepare`` computes, once an optimizer step and for the whole group at
+    once, every tensor that the forward of its layers reads.
     """
 
     name: str
@@ -30,4 +30,6 @@ class Variant(Protocol):
         """The adapted layer's output."""
 
     def finish_gradients(self, group: "Group") -> None:
-        """Add what the layers' backward leaves out because it depends on parameters alone; once, before the optimizer."""
+        """Add what the layers' backward leaves out because it depends on parameters alone; once, before the
+        optimizer.
+        """

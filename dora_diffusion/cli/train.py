@@ -28,8 +28,9 @@ def run_config(config: TrainConfig) -> int:
     with stop_on_signals() as stop:
         try:
             train(config, everyone(ProgressBar(), MetricsFile(folder), status), stop.is_set)
-        except DoraError as error:
-            status.failed(str(error))
+        except Exception as error:
+            known = isinstance(error, DoraError)
+            status.failed(str(error) if known else f"The trainer broke ({type(error).__name__}); its log says where.")
             raise
     return 0
 

@@ -1,7 +1,7 @@
 """Randomness as a function of (seed, what, step, sample), never of a process's history.
 
-Exact resume, equality of one and many processes and of different engines all follow from it. Drawn on the CPU, so that every
-device sees the same numbers.
+Exact resume, equality of one and many processes and of different engines all follow from it. Drawn on the CPU, so that
+every device sees the same numbers.
 """
 
 from hashlib import blake2b

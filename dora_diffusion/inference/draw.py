@@ -30,7 +30,11 @@ class Drawing:
 
 @torch.no_grad()
 def draw(
-    base: BaseModel, prompts: Sequence[str], seeds: Sequence[int], drawing: Drawing | None = None, on_step: OnStep | None = None
+    base: BaseModel,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    drawing: Drawing | None = None,
+    on_step: OnStep | None = None,
 ) -> list[Image.Image]:
     """One picture for each (prompt, seed).
 
@@ -44,7 +48,11 @@ def draw(
 
 @torch.no_grad()
 def draw_tensor(
-    base: BaseModel, prompts: Sequence[str], seeds: Sequence[int], drawing: Drawing | None = None, on_step: OnStep | None = None
+    base: BaseModel,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    drawing: Drawing | None = None,
+    on_step: OnStep | None = None,
 ) -> Tensor:
     """The pictures as (n, 3, h, w) in [0, 1], float32, on the model's device."""
     how = drawing or Drawing()
@@ -54,7 +62,9 @@ def draw_tensor(
     parts = []
     for start in range(0, len(prompts), how.sample_batch_size):
         chunk = slice(start, start + how.sample_batch_size)
-        latents = _denoise(base, list(prompts[chunk]), list(seeds[chunk]), how, start * how.num_inference_steps, total, on_step)
+        latents = _denoise(
+            base, list(prompts[chunk]), list(seeds[chunk]), how, start * how.num_inference_steps, total, on_step
+        )
         parts.append(base.decode_latents(latents))
     return torch.cat(parts)
 

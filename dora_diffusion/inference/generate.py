@@ -78,7 +78,9 @@ def base_name_for(given: str | None, state: AdapterState | None) -> str:
 def _load(config: GenerateConfig, state: AdapterState | None) -> BaseModel:
     device, dtype = place(config.cpu, config.precision)
     prediction_type = state.metadata.get("prediction_type") if state else None
-    base = load_base(base_name_for(config.pretrained_model_name_or_path, state), dtype=dtype, prediction_type=prediction_type).to(device)
+    base = load_base(
+        base_name_for(config.pretrained_model_name_or_path, state), dtype=dtype, prediction_type=prediction_type
+    ).to(device)
     base.attention = choose_attention(base.unet, config.attention)
     return base
 

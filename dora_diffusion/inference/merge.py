@@ -33,13 +33,22 @@ def merge(config: MergeConfig) -> Path:
     if folder.exists() and any(folder.iterdir()) and not (folder / STAMP).is_file():
         raise ConfigError(f"{folder} is not empty and holds no merged pipeline of ours; give another --output_dir.")
     state = load_adapter(config.adapter)
-    base = load_base(base_name_for(config.pretrained_model_name_or_path, state), prediction_type=state.metadata.get("prediction_type"))
+    base = load_base(
+        base_name_for(config.pretrained_model_name_or_path, state),
+        prediction_type=state.metadata.get("prediction_type"),
+    )
     size = sum(p.numel() for part in (base.unet, base.vae, *base.adaptable().values()) for p in part.parameters()) * 4
     check_writable(folder.parent, size)
     MergedWeights(base, keep=0).switch(state, config.strength)
     base.to("cpu", PRECISIONS[config.precision])
     base.vae.to(PRECISIONS[config.precision])
-    stamp = {"merged": True, "adapter": str(config.adapter.name), "base": base.name, "strength": config.strength, "kind": state.kind}
+    stamp = {
+        "merged": True,
+        "adapter": str(config.adapter.name),
+        "base": base.name,
+        "strength": config.strength,
+        "kind": state.kind,
+    }
     _write(base.pipe, folder, stamp)
     return folder
 

@@ -1,7 +1,7 @@
 """One base, many subjects: adapters merged into a plain pipeline, switched in place.
 
-What is kept: the base's bytes of every layer that some adapter has changed, and the merged weights of the adapters used last. A
-switch copies only the layers that differ; switching to no adapter restores the base's bytes.
+What is kept: the base's bytes of every layer that some adapter has changed, and the merged weights of the adapters used
+last. A switch copies only the layers that differ; switching to no adapter restores the base's bytes.
 """
 
 from collections import OrderedDict
@@ -83,7 +83,7 @@ class MergedWeights:
                 name = self.base.layer_name(component, path)
                 if name in names:
                     found[name] = module.weight
-        return found  # type: ignore[return-value]
+        return found
 
 
 class MergedPipeline:

@@ -19,7 +19,8 @@ class Row:
 
 
 def sheet(rows: Sequence[Row], captions: Sequence[str], side: int = 160, title: str = "") -> Image.Image:
-    """A sheet of ``rows``; ``captions`` stand over the columns (of the rows after the first, whose pictures are photos).
+    """A sheet of ``rows``; ``captions`` stand over the columns (of the rows after the first, whose pictures are
+    photos).
 
     The first row may have fewer pictures than there are columns; every picture is shown at ``side`` pixels.
     """

@@ -33,7 +33,7 @@ def write_config(folder: Path, class_noun: str, trigger: str, steps: int) -> Non
         model=ModelConfig(pretrained_model_name_or_path="toybox"),
         data=DataConfig(instance_data_dir=folder / "photos", trigger=trigger, class_noun=class_noun),
         adapter=AdapterConfig(kind="dora", rank=16, targets="attn"),
-        prior=PriorConfig(with_prior_preservation=True, num_class_images=12, sample_batch_size=4),
+        prior=PriorConfig(with_prior_preservation=True, num_class_images=12, prior_loss_weight=0.5),
         optim=OptimConfig(learning_rate=1e-3, lr_scheduler="cosine", lr_warmup_steps=10),
         run=RunConfig(
             output_dir=folder / "run",

@@ -31,8 +31,8 @@ class Prompts:
 class Batches:
     """Draws the batch of any step.
 
-    Samples are numbered through the whole run: optimizer step, then micro-step, then process, then place in the batch. Photo, crop,
-    latent, noise and timestep of a sample depend on its number and the seed alone.
+    Samples are numbered through the whole run: optimizer step, then micro-step, then process, then place in the batch.
+    Photo, crop, latent, noise and timestep of a sample depend on its number and the seed alone.
 
     Args:
         instance, prior: latents of the photos and of the class images (None without prior preservation).
@@ -74,9 +74,13 @@ class Batches:
         samples = list(range(first, first + self._batch_size))
         latents = torch.cat([source.sample(self._seed, samples) for _, source in self._sources]).to(self._device)
         shape = tuple(latents.shape[1:])
-        noise = torch.stack([normal(shape, self._seed, f"{kind}-noise", n) for kind, _ in self._sources for n in samples])
+        noise = torch.stack(
+            [normal(shape, self._seed, f"{kind}-noise", n) for kind, _ in self._sources for n in samples]
+        )
         timesteps = torch.tensor(
             [integer(self._timesteps, self._seed, f"{kind}-timestep", n) for kind, _ in self._sources for n in samples]
         )
         is_prior = torch.tensor([kind == "class" for kind, _ in self._sources for _ in samples], device=self._device)
-        return Batch(latents, noise.to(self._device), timesteps.to(self._device), is_prior, self._prompts.conditioning(is_prior))
+        return Batch(
+            latents, noise.to(self._device), timesteps.to(self._device), is_prior, self._prompts.conditioning(is_prior)
+        )

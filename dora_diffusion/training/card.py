@@ -31,12 +31,15 @@ def card(folder: Path, config: TrainConfig, base: BaseModel, step: int) -> str:
     pictures = "\n".join(f"![{read_settings(path)['prompt']}](samples/{path.name})" for path in previews)
     text_encoder = f", and in the text encoder ({adapter.text_encoder_targets})" if adapter.train_text_encoder else ""
     prior = f", {config.prior.num_class_images} class images, prior weight {config.prior.prior_loss_weight:g}"
+    prior = prior if config.prior.with_prior_preservation else ""
+    run, optim, resolution = config.run, config.optim, config.data.resolution or base.native_resolution
     return f"""---
 {yaml.safe_dump(header, sort_keys=False).strip()}
 ---
 # {prompt}
 
-A {adapter.kind} adapter for {base.name} that was taught one subject by DreamBooth. Write `{config.data.trigger}` in a prompt to call it.
+A {adapter.kind} adapter for {base.name} that was taught one subject by DreamBooth.
+Write `{config.data.trigger}` in a prompt to call it.
 
 {pictures}
 
@@ -48,9 +51,10 @@ pipe.load_lora_weights("{folder.name}")
 image = pipe("{prompt}").images[0]
 ```
 
-Trained for {step} steps of {config.run.train_batch_size} x {config.run.gradient_accumulation_steps} photos at {config.data.resolution or base.native_resolution} px,
-rank {adapter.rank} on {adapter.targets}{text_encoder}, {config.optim.optimizer} at {config.optim.learning_rate:g}, seed {config.run.seed}{prior if config.prior.with_prior_preservation else ""}.
-Every setting is in `config.yaml`, which runs again as it is. The magnitudes belong to this base checkpoint; on another one the subject will look wrong.
+Trained for {step} steps of {run.train_batch_size} x {run.gradient_accumulation_steps} photos at {resolution} px,
+rank {adapter.rank} on {adapter.targets}{text_encoder}, {optim.optimizer} at {optim.learning_rate:g}{prior},
+seed {run.seed}. Every setting is in `config.yaml`, which runs again as it is. The magnitudes belong to this base
+checkpoint; on another one the subject will look wrong.
 """
 
 

@@ -93,7 +93,8 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
         then = trainer["guard"].get(what)
         if then != now:
             raise TrainingError(
-                f"{checkpoint.name} cannot be resumed: {what} was {then} and is {now}. Restore it, or start again with --overwrite."
+                f"{checkpoint.name} cannot be resumed: {what} was {then} and is {now}. Restore it, or start again with "
+                "--overwrite."
             )
     tensors, _ = read_safetensors(checkpoint / ADAPTER)
     with torch.no_grad():
@@ -101,7 +102,8 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
             buffer.parameter.copy_(tensors[_buffer_name(buffer)])
     _restore_optimizer(progress.optimizer, read_safetensors(checkpoint / OPTIMIZER)[0], trainer["optimizer"])
     progress.schedule.load_state_dict(trainer["schedule"])
-    # The schedule sets the optimizer's rates when it is stepped, not when it is loaded: the first step would run at step 0's.
+    # The schedule sets the optimizer's rates when it is stepped, not when it is loaded: the first step would run at
+    # step 0's.
     for group, rate in zip(progress.optimizer.param_groups, progress.schedule.get_last_lr(), strict=True):
         group["lr"] = rate
     if progress.scaler and trainer["scaler"]:
@@ -141,7 +143,9 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
     """Drop what JSON cannot hold: LambdaLR's functions, which are rebuilt from the settings."""
-    return {key: value for key, value in state.items() if key != "lr_lambdas"} | {"lr_lambdas": [None] * len(state.get("lr_lambdas", []))}
+    return {key: value for key, value in state.items() if key != "lr_lambdas"} | {
+        "lr_lambdas": [None] * len(state.get("lr_lambdas", []))
+    }
 
 
 def _sync_folder(folder: Path) -> None:

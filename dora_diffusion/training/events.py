@@ -1,4 +1,7 @@
-"""What a run tells its listeners. Progress bars, trackers, files and pages are listeners; the loop knows none of them."""
+"""What a run tells its listeners.
+
+Progress bars, trackers, files and pages are listeners; the loop knows none of them.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

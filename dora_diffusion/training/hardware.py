@@ -29,7 +29,8 @@ def make_accelerator(config: RunConfig) -> Accelerator:
         if name not in TRACKERS:
             raise MachineError(f"report_to knows {', '.join(TRACKERS)} and none, got {name!r}.")
         require_package(TRACKERS[name], "trackers", f"--report_to {name}")
-    # accelerate keeps its settings for the life of the process; a second run in it (the studio's, a test's) brings its own.
+    # accelerate keeps its settings for the life of the process; a second run in it (the studio's, a test's) brings
+    # its own.
     AcceleratorState._reset_state(False)
     try:
         accelerator = Accelerator(
@@ -39,7 +40,9 @@ def make_accelerator(config: RunConfig) -> Accelerator:
             project_dir=str(config.output_dir / config.logging_dir),
         )
     except ValueError as error:
-        raise MachineError(f"This machine cannot train with mixed_precision={config.mixed_precision}: {error}") from None
+        raise MachineError(
+            f"This machine cannot train with mixed_precision={config.mixed_precision}: {error}"
+        ) from None
     _check(accelerator)
     return accelerator
 

@@ -9,7 +9,17 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dora_diffusion.training.events import ClassImages, Event, Finished, Note, OnEvent, PreviewReady, RunStarted, Saved, StepDone
+from dora_diffusion.training.events import (
+    ClassImages,
+    Event,
+    Finished,
+    Note,
+    OnEvent,
+    PreviewReady,
+    RunStarted,
+    Saved,
+    StepDone,
+)
 from dora_diffusion.training.run_folder import CONFIG, METRICS, STATUS
 
 logger = logging.getLogger(__name__)
@@ -38,7 +48,7 @@ class ProgressBar:
                 self._say(message)
             case ClassImages(done, total):
                 self._turn("class images", done, total)
-            case RunStarted(folder, step, total, facts):
+            case RunStarted(_, step, total, facts):
                 for name, fact in facts.items():
                     self._say(f"{name:>10}: {fact}")
                 self._turn("training", step, total)
@@ -57,7 +67,9 @@ class ProgressBar:
             self._close()
             self._doing = what
             interval = 0.1 if sys.stderr.isatty() else 10.0
-            self._bar = tqdm(total=total, initial=done, desc=what, mininterval=interval, maxinterval=interval, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=total, initial=done, desc=what, mininterval=interval, maxinterval=interval, dynamic_ncols=True
+            )
         self._bar.set_postfix(postfix, refresh=False)
         self._bar.update(done - self._bar.n)
         if done >= total:
@@ -116,7 +128,9 @@ class StatusFile:
             case RunStarted():
                 self._write(state="training", step=event.step, message="")
             case StepDone():
-                self._write(state="training", step=event.step, loss=event.loss, seconds_left=round(event.seconds_left, 1))
+                self._write(
+                    state="training", step=event.step, loss=event.loss, seconds_left=round(event.seconds_left, 1)
+                )
             case Saved():
                 self._write(state="training")
             case Finished(step, _, stopped):
@@ -132,7 +146,8 @@ class StatusFile:
     def _write(self, **changes: Any) -> None:
         self._status.update(changes)
         if self._path.parent.is_dir():
-            # Renamed into place so that no reader sees half of it; not flushed to the disk, as it is written every step.
+            # Renamed into place so that no reader sees half of it; not flushed to the disk, as it is written every
+            # step.
             fresh = self._path.with_name(f".{self._path.name}.writing")
             fresh.write_text(json.dumps(self._status), encoding="utf-8")
             fresh.replace(self._path)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,8 +13,8 @@ from dora_diffusion.errors import ModelError
 class Batch:
     """One process's share of one micro-step.
 
-    ``latents``, ``noise`` (b, c, h/8, w/8) float32, latents scaled; ``timesteps`` (b,) int64; ``is_prior`` (b,) bool: which samples
-    are class images; ``conditioning``: what the UNet takes besides, its first axis b.
+    ``latents``, ``noise`` (b, c, h/8, w/8) float32, latents scaled; ``timesteps`` (b,) int64; ``is_prior`` (b,) bool:
+    which samples are class images; ``conditioning``: what the UNet takes besides, its first axis b.
     """
 
     latents: Tensor
@@ -57,7 +56,7 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * weights).sum() / weights.sum().clamp_min(1)
 
 
-def denoising_loss(unet: torch.nn.Module, scheduler: Any, batch: Batch, prior_loss_weight: float) -> tuple[Tensor, Tensor, Tensor]:
+def denoising_loss(unet: Any, scheduler: Any, batch: Batch, prior_loss_weight: float) -> tuple[Tensor, Tensor, Tensor]:
     """Noise the latents, predict, compare. The UNet runs in its own precision, everything around it in float32."""
     dtype = unet.dtype
     noisy_latents = scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)

@@ -9,7 +9,9 @@ from dora_diffusion.config import OptimConfig
 
 
 def parameter_groups(adapter: Adapter, config: OptimConfig) -> list[dict[str, Any]]:
-    """One group a buffer: text encoders at their own rate; magnitudes are never decayed (decay pulls to 0, not to the base's norm)."""
+    """One group a buffer: text encoders at their own rate; magnitudes are never decayed (decay pulls to 0, not to the
+    base's norm).
+    """
     return [
         {
             "params": [buffer.parameter],

@@ -16,11 +16,14 @@ from dora_diffusion.models import BaseModel, base_digest
 OnImage = Callable[[int, int], None]
 
 
-def class_images(base: BaseModel, config: TrainConfig, resolution: int, on_image: OnImage, process: int = 0, processes: int = 1) -> list[Path]:
+def class_images(
+    base: BaseModel, config: TrainConfig, resolution: int, on_image: OnImage, process: int = 0, processes: int = 1
+) -> list[Path]:
     """The run's class images: those of ``class_data_dir``, and as many of the base's own as are missing.
 
-    Each is drawn from its own seed, so an interrupted set is completed and several processes share the work; a process draws every
-    ``processes``-th. The folder's name is a digest of base, prompt, sampler, seed and resolution: a change of any is a new folder.
+    Each is drawn from its own seed, so an interrupted set is completed and several processes share the work; a process
+    draws every ``processes``-th. The folder's name is a digest of base, prompt, sampler, seed and resolution: a change
+    of any is a new folder.
 
     Raises:
         DataError, MachineError: the folder cannot be read or written.
@@ -38,7 +41,9 @@ def class_images(base: BaseModel, config: TrainConfig, resolution: int, on_image
     for start in range(0, len(mine), prior.sample_batch_size):
         chunk = mine[start : start + prior.sample_batch_size]
         seeds = [prior.class_images_seed + k for k in chunk]
-        for k, seed, image in zip(chunk, seeds, draw(base, [config.class_prompt()] * len(chunk), seeds, drawing), strict=True):
+        for k, seed, image in zip(
+            chunk, seeds, draw(base, [config.class_prompt()] * len(chunk), seeds, drawing), strict=True
+        ):
             fresh = paths[k].with_name(f".{paths[k].name}")
             save_picture(image, fresh, {**recipe, "seed": seed}).replace(paths[k])
         on_image(len(paths) - len(missing) + start + len(chunk), len(paths))

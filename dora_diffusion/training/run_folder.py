@@ -42,11 +42,13 @@ class RunFolder:
 
     def _refuse_foreign(self) -> None:
         entries = [entry.name for entry in self.path.iterdir()] if self.path.is_dir() else []
-        # A status alone, or a draft of one of the two first files, is what a process leaves that is killed as it starts.
+        # A status alone, or a draft of one of the two first files, is what a process leaves that is killed as it
+        # starts.
         known = {STATUS, f".{STATUS}.writing", f".{CONFIG}.writing"}
         if not self._is_ours() and not set(entries) <= known:
             raise TrainingError(
-                f"{self.path} is not empty and holds no run of ours (it has {', '.join(sorted(entries)[:3])}); give another --output_dir."
+                f"{self.path} is not empty and holds no run of ours (it has {', '.join(sorted(entries)[:3])}); "
+                "give another --output_dir."
             )
 
     def _refuse_other_identity(self) -> None:
@@ -55,11 +57,14 @@ class RunFolder:
         try:
             before = load_yaml(TrainConfig, self.path / CONFIG)
         except ConfigError as error:
-            raise TrainingError(f"{self.path / CONFIG} cannot be read ({error}); give another --output_dir, or --overwrite.") from None
+            raise TrainingError(
+                f"{self.path / CONFIG} cannot be read ({error}); give another --output_dir, or --overwrite."
+            ) from None
         changes = list(identity_changes(before, self.config))
         if changes:
             raise TrainingError(
-                f"{self.path} holds a run with other settings: {'; '.join(changes)}. Give another --output_dir, or --overwrite to start again."
+                f"{self.path} holds a run with other settings: {'; '.join(changes)}. "
+                "Give another --output_dir, or --overwrite to start again."
             )
 
     def steps_done(self) -> int:
@@ -79,7 +84,8 @@ class RunFolder:
         if self.config.run.overwrite and self._is_ours():
             self._clear()
         self.path.mkdir(parents=True, exist_ok=True)
-        # The stored settings must resume the run when started again as they are, not erase it or go back to an old step.
+        # The stored settings must resume the run when started again as they are, not erase it or go back to an old
+        # step.
         again = {"overwrite": False, "resume_from_checkpoint": "latest"}
         stored = self.config.model_copy(update={"run": self.config.run.model_copy(update=again)})
         write_bytes(self.path / CONFIG, dump_yaml(stored).encode())

@@ -25,7 +25,10 @@ class TestEveryKindAndLayer:
         with torch.no_grad():
             assert torch.equal(model(x), expected)
 
-    @pytest.mark.parametrize("first, then", [(torch.float32, torch.bfloat16), (torch.bfloat16, torch.float16), (torch.float16, torch.float32)])
+    @pytest.mark.parametrize(
+        "first, then",
+        [(torch.float32, torch.bfloat16), (torch.bfloat16, torch.float16), (torch.float16, torch.float32)],
+    )
     def test_is_the_base_bit_for_bit_after_a_cast(self, kind, layer, first, then):
         model, x = make_layer(layer, first)
         plain = copy.deepcopy(model).to(then)
@@ -49,7 +52,9 @@ class TestEveryKindAndLayer:
         live = model(x)
         adapter.merge()
         assert relative(model(x), live) <= 1e-5
-        assert relative(live, perturbed_base(layer)(x)) > 1e-3, "the adapter changes nothing: the comparison proves nothing"
+        assert relative(live, perturbed_base(layer)(x)) > 1e-3, (
+            "the adapter changes nothing: the comparison proves nothing"
+        )
 
     def test_unmerge_restores_the_bytes(self, kind, layer):
         for dtype in DTYPES:
@@ -106,7 +111,12 @@ class TestEveryKindAndLayer:
         (out * probe).sum().backward()
         slot = next(iter(adapter.layers.values())).slot
         dense = dense_gradients(model[0].base, slot, x, probe, kind)
-        for name, ours in {"x": x.grad, "A": slot.A.grad, "B": slot.B.grad, "magnitude": getattr(slot, "magnitude", slot.A).grad}.items():
+        for name, ours in {
+            "x": x.grad,
+            "A": slot.A.grad,
+            "B": slot.B.grad,
+            "magnitude": getattr(slot, "magnitude", slot.A).grad,
+        }.items():
             if name in dense:
                 assert relative(ours, dense[name]) <= 1e-5, name
 

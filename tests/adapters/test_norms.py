@@ -28,7 +28,14 @@ def worst_norm_error(adapter) -> float:
 
 def several_layers(dtype):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(320, 320), nn.SiLU(), nn.Linear(320, 320), nn.SiLU(), nn.Linear(320, 768), nn.Linear(768, 320, bias=False))
+    model = nn.Sequential(
+        nn.Linear(320, 320),
+        nn.SiLU(),
+        nn.Linear(320, 320),
+        nn.SiLU(),
+        nn.Linear(320, 768),
+        nn.Linear(768, 320, bias=False),
+    )
     return model.to(dtype), torch.randn(3, 320, dtype=dtype)
 
 
@@ -110,7 +117,10 @@ class TestStaleness:
 
     def test_another_state_is_loaded(self):
         state = self.adapter.state()
-        layers = {name: layer.__class__(layer.A * 2, layer.B, layer.scale, layer.magnitude, layer.weight_shape) for name, layer in state.layers.items()}
+        layers = {
+            name: layer.__class__(layer.A * 2, layer.B, layer.scale, layer.magnitude, layer.weight_shape)
+            for name, layer in state.layers.items()
+        }
         self.adapter.load_state(state.__class__(state.kind, layers))
         self.check()
 

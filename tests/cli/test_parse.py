@@ -73,7 +73,9 @@ def test_a_promised_flag_is_accepted(flag: str, written: str) -> None:
     assert value_at(train(*given), LEAVES[flag]) == expected
 
 
-@pytest.mark.parametrize("leaf", [leaf for leaf, name in LEAVES.items() if isinstance(value_at(TrainConfig(), name), bool)])
+@pytest.mark.parametrize(
+    "leaf", [leaf for leaf, name in LEAVES.items() if isinstance(value_at(TrainConfig(), name), bool)]
+)
 def test_a_switch_has_both_forms(leaf: str) -> None:
     assert value_at(train(f"--{leaf}"), LEAVES[leaf]) is True
     assert value_at(train(f"--no_{leaf}"), LEAVES[leaf]) is False
@@ -154,9 +156,17 @@ def test_a_value_may_look_like_a_flag_after_an_equals_sign() -> None:
         (TrainConfig, ["--alpha", "x"], "--alpha must be a number, got 'x'."),
         (TrainConfig, ["--rank"], "--rank needs a value."),
         (TrainConfig, ["--rank", "0"], "rank must be greater than or equal to 1, got 0."),
-        (TrainConfig, ["--mixed_precision", "fp8"], "--mixed_precision must be one of None, bf16, fp16, no, got 'fp8'."),
+        (
+            TrainConfig,
+            ["--mixed_precision", "fp8"],
+            "--mixed_precision must be one of None, bf16, fp16, no, got 'fp8'.",
+        ),
         (TrainConfig, ["--lr_scheduler", "cosin"], "got 'cosin'. Did you mean 'cosine'?"),
-        (TrainConfig, ["--norm_grad", "detatch"], "--norm_grad must be one of detach, full, got 'detatch'. Did you mean"),
+        (
+            TrainConfig,
+            ["--norm_grad", "detatch"],
+            "--norm_grad must be one of detach, full, got 'detatch'. Did you mean",
+        ),
         (TrainConfig, ["--kind", "dorra"], "Unknown adapter kind 'dorra'; known: dora, lora. Did you mean 'dora'?"),
         (TrainConfig, ["--optimizer", "adamx"], "Unknown optimizer 'adamx'"),
         (TrainConfig, ["--rank_pattern", "attn2"], "A pattern is written 'regex=number'"),

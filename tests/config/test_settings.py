@@ -47,7 +47,13 @@ def test_identity_is_what_the_design_says() -> None:
         *("optim.optimizer", "optim.learning_rate", "run.seed", "run.train_batch_size"),
     }
     assert named <= identity
-    may_change = {"run.max_train_steps", "run.checkpointing_steps", "run.output_dir", "run.report_to", "model.attention"}
+    may_change = {
+        "run.max_train_steps",
+        "run.checkpointing_steps",
+        "run.output_dir",
+        "run.report_to",
+        "model.attention",
+    }
     assert not may_change & identity
 
 

@@ -5,13 +5,14 @@ import torch
 from dora_diffusion.adapters import AdapterState, inject
 from dora_diffusion.config import AdapterConfig
 from dora_diffusion.models import load_base
-from dora_diffusion.registry import ADAPTERS
 
 
 def moved_state(kind: str, size: float = 0.02, targets: str = "attn", seed: int = 0) -> AdapterState:
     """An adapter whose every parameter was moved, as training would; ``size`` in units of each tensor's own scale."""
     base = load_base("toybox")
-    config = AdapterConfig(kind=kind, rank=8, alpha=12, targets=targets, train_text_encoder=True, text_encoder_targets=targets)
+    config = AdapterConfig(
+        kind=kind, rank=8, alpha=12, targets=targets, train_text_encoder=True, text_encoder_targets=targets
+    )
     adapter = inject(base, config, seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

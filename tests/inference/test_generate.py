@@ -25,7 +25,14 @@ def run_folder(trained, tmp_path):
 
 
 def test_live_and_merged_draw_the_same(run_folder, tmp_path):
-    paths = {mode: generate(GenerateConfig(adapter=run_folder, prompt="a photo of sks teapot", mode=mode, output_dir=tmp_path / mode, **FEW))[0] for mode in ("live", "merged")}
+    paths = {
+        mode: generate(
+            GenerateConfig(
+                adapter=run_folder, prompt="a photo of sks teapot", mode=mode, output_dir=tmp_path / mode, **FEW
+            )
+        )[0]
+        for mode in ("live", "merged")
+    }
     assert np.abs(pixels(paths["live"]) - pixels(paths["merged"])).max() <= 1
     base = generate(GenerateConfig(prompt="a photo of sks teapot", output_dir=tmp_path / "base", **FEW))[0]
     assert np.abs(pixels(base) - pixels(paths["merged"])).mean() > 1
@@ -33,7 +40,11 @@ def test_live_and_merged_draw_the_same(run_folder, tmp_path):
 
 @pytest.mark.parametrize("mode", ["live", "merged"])
 def test_strength_zero_is_the_base(run_folder, tmp_path, mode):
-    zero = generate(GenerateConfig(adapter=run_folder, prompt="a photo of a mug", strength=0, mode=mode, output_dir=tmp_path / "zero", **FEW))[0]
+    zero = generate(
+        GenerateConfig(
+            adapter=run_folder, prompt="a photo of a mug", strength=0, mode=mode, output_dir=tmp_path / "zero", **FEW
+        )
+    )[0]
     base = generate(GenerateConfig(prompt="a photo of a mug", output_dir=tmp_path / "base", **FEW))[0]
     assert (pixels(zero) == pixels(base)).all()
 
@@ -61,7 +72,16 @@ def test_sizes_other_than_the_models_own(toybox):
 
 
 def test_settings_travel_in_the_file(run_folder, tmp_path):
-    config = GenerateConfig(adapter=run_folder, prompt="a photo of sks teapot", negative_prompt="blurry", seed=42, strength=0.8, num_inference_steps=2, num_images=2, output_dir=tmp_path / "out")
+    config = GenerateConfig(
+        adapter=run_folder,
+        prompt="a photo of sks teapot",
+        negative_prompt="blurry",
+        seed=42,
+        strength=0.8,
+        num_inference_steps=2,
+        num_images=2,
+        output_dir=tmp_path / "out",
+    )
     first, second = generate(config)
     settings = read_settings(second)
     assert settings["seed"] == 43

@@ -31,7 +31,12 @@ def first() -> AdapterState:
 def second() -> AdapterState:
     """An adapter that shares only the UNet's layers with the first."""
     whole = moved_state("lora", seed=2)
-    return AdapterState("lora", {name: layer for name, layer in whole.layers.items() if name.startswith("unet.")}, "toybox", whole.fingerprint)
+    return AdapterState(
+        "lora",
+        {name: layer for name, layer in whole.layers.items() if name.startswith("unet.")},
+        "toybox",
+        whole.fingerprint,
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
@@ -58,7 +63,9 @@ def test_after_a_switch_the_weights_are_those_of_a_fresh_merge(first, second, to
 def test_only_layers_that_differ_are_written(first, second, toybox):
     weights = MergedWeights(toybox)
     assert weights.switch(first, key="first") == len(first.layers)
-    assert weights.switch(second, key="second") == len(first.layers), "first's layers are restored, second's lie among them"
+    assert weights.switch(second, key="second") == len(first.layers), (
+        "first's layers are restored, second's lie among them"
+    )
     assert weights.switch(None) == len(second.layers)
     assert weights.switch(None) == 0
 

@@ -17,7 +17,9 @@ def prediction(pipe) -> torch.Tensor:
     """What the text encoder and the UNet make of a fixed input: everything an adapter can touch."""
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
-        tokens = pipe.tokenizer(["a photo of sks teapot on the beach"], padding="max_length", max_length=32, return_tensors="pt").input_ids
+        tokens = pipe.tokenizer(
+            ["a photo of sks teapot on the beach"], padding="max_length", max_length=32, return_tensors="pt"
+        ).input_ids
         hidden = pipe.text_encoder(tokens)[0]
         noise = torch.randn(1, 8, 16, 16, generator=generator)
         return pipe.unet(noise, torch.tensor([400]), encoder_hidden_states=hidden).sample
@@ -34,7 +36,9 @@ def live_prediction(state) -> torch.Tensor:
 
 
 def plain_diffusers(folder) -> StableDiffusionPipeline:
-    pipe = StableDiffusionPipeline.from_pretrained(resolve("toybox"), variant="fp16", dtype=torch.float32, safety_checker=None)
+    pipe = StableDiffusionPipeline.from_pretrained(
+        resolve("toybox"), variant="fp16", dtype=torch.float32, safety_checker=None
+    )
     pipe.load_lora_weights(folder)
     return pipe
 

@@ -86,7 +86,14 @@ def test_a_kill_at_any_moment_leaves_whole_checkpoints_alone(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "name",
-    [".checkpoint-9.writing", ".checkpoint-9.deleting", "checkpoint-9-copy", "checkpoint-9.writing", "checkpoint-", "x"],
+    [
+        ".checkpoint-9.writing",
+        ".checkpoint-9.deleting",
+        "checkpoint-9-copy",
+        "checkpoint-9.writing",
+        "checkpoint-",
+        "x",
+    ],
 )
 def test_what_is_called_otherwise_is_no_checkpoint(progress: Progress, tmp_path: Path, name: str) -> None:
     kept = save_checkpoint(tmp_path, advance(progress), None)

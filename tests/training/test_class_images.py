@@ -162,9 +162,7 @@ def test_a_damaged_one_is_drawn_again_alone(make: Make, drawn: list[int], damage
     assert [path.read_bytes() for path in paths] == before
 
 
-def test_a_set_that_was_interrupted_is_completed(
-    make: Make, drawn: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_set_that_was_interrupted_is_completed(make: Make, drawn: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     paint = prior.draw
 
     def die_at_the_third(base: BaseModel, prompts: Any, seeds: Sequence[int], drawing: Drawing) -> list[Image.Image]:

@@ -16,7 +16,7 @@ from dora_diffusion.formats import load_adapter
 from dora_diffusion.models import BaseModel, load_base
 from dora_diffusion.training.loss import Batch, denoising_loss
 
-SIDE, DRAWS = 64, 8
+SIDE, DRAWS = 96, 6
 
 
 @torch.no_grad()
@@ -37,25 +37,28 @@ def fixed_noise_loss(base: BaseModel, folder: Path, prompt: str) -> float:
     return float(torch.stack(losses).mean())
 
 
-def adapted(folder: Path, strength: float = 1.0) -> BaseModel:
-    base = load_base("toybox")
-    with torch.no_grad():
-        inject_state(base, load_adapter(folder), base.name).strength = strength
-    return base
+def learned(folder: Path, kind: str) -> tuple[float, float]:
+    """Train sixty steps on the teapot; the parts of the loss that are left, on the teapot's photos and on the mug's."""
+    run_it(small_config(folder, 60, data={"resolution": SIDE}, adapter={"kind": kind, "rank": 8}))
+    plain, taught = load_base("toybox"), load_base("toybox")
+    inject_state(taught, load_adapter(folder), taught.name)
+    cases = [(PHOTOS, "a photo of sks teapot"), (PHOTOS.parent / "mug", "a photo of a mug")]
+    subject, other = (fixed_noise_loss(taught, *case) / fixed_noise_loss(plain, *case) for case in cases)
+    return subject, other
 
 
-@pytest.fixture(scope="module", params=["dora", "lora"])
-def taught(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty steps on the teapot."""
-    folder = tmp_path_factory.mktemp("taught") / "run"
-    config = small_config(folder, 60, data={"resolution": SIDE}, adapter={"kind": request.param, "rank": 8})
-    run_it(config)
-    return folder
+def test_sixty_steps_teach_the_subject(tmp_path: Path) -> None:
+    """Measured: 0.85 of the loss is left on the subject, and 0.99 on another.
+
+    Most of it is noise that nobody can foresee.
+    """
+    subject, other = learned(tmp_path / "run", "dora")
+    assert subject < 0.92
+    assert 0.96 < other < 1.03
 
 
-def test_sixty_steps_lower_the_loss_on_the_subject(taught: Path) -> None:
-    prompt = "a photo of sks teapot"
-    before = fixed_noise_loss(load_base("toybox"), PHOTOS, prompt)
-    after = fixed_noise_loss(adapted(taught), PHOTOS, prompt)
-    other=PHOTOS.parent/"mug"
-    print("XX", before, after, fixed_noise_loss(adapted(taught,0.5), PHOTOS, prompt), fixed_noise_loss(adapted(taught,0.), PHOTOS, prompt), "other", fixed_noise_loss(load_base("toybox"), other, "a photo of a mug"), fixed_noise_loss(adapted(taught), other, "a photo of a mug"), fixed_noise_loss(load_base("toybox"), PHOTOS, "a photo of a mug"),fixed_noise_loss(adapted(taught), PHOTOS, "a photo of a mug"))
+@pytest.mark.slow
+def test_sixty_steps_teach_a_lora_too(tmp_path: Path) -> None:
+    subject, other = learned(tmp_path / "run", "lora")
+    assert subject < 0.92
+    assert 0.96 < other < 1.03

@@ -76,7 +76,9 @@ def test_the_settings_are_true(with_previews: tuple[Path, Heard]) -> None:
 
 def test_previews_show_the_adapter_as_it_is(with_previews: tuple[Path, Heard]) -> None:
     folder, _ = with_previews
-    assert np.abs(pixels(folder / "samples/step-000002-00-0.png") - pixels(folder / "samples/step-000004-00-0.png")).any()
+    assert np.abs(
+        pixels(folder / "samples/step-000002-00-0.png") - pixels(folder / "samples/step-000004-00-0.png")
+    ).any()
 
 
 def test_previews_do_not_disturb_the_training(with_previews: tuple[Path, Heard], finished_run: Path) -> None:

@@ -47,13 +47,16 @@ def everything_but(folder: Path, *names: str) -> dict[str, tuple[bytes, int]]:
     return {name: file for name, file in contents(folder).items() if name not in names}
 
 
-# ------------------------------------------------------------------------------------------------- somebody else's folder
+# ------------------------------------------------------------------------------------------------- somebody else's
+# folder
 def test_a_folder_of_somebody_else_is_refused_and_untouched(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("do not lose me")
     before = contents(tmp_path)
     for overwrite in (False, True):
-        with pytest.raises(TrainingError, match=r"thesis is not empty and holds no run of ours \(it has chapter\.tex\)"):
+        with pytest.raises(
+            TrainingError, match=r"thesis is not empty and holds no run of ours \(it has chapter\.tex\)"
+        ):
             run_it(small_config(tmp_path / "thesis", run={"overwrite": overwrite}))
     assert contents(tmp_path) == before
 
@@ -198,7 +201,9 @@ def test_the_written_settings_hold_every_setting(finished_run: Path) -> None:
 def test_a_checkpoint_that_is_not_there_is_refused_with_those_that_are(copy_of_finished: Copy) -> None:
     folder = copy_of_finished("run")
     before = contents(folder)
-    with pytest.raises(TrainingError, match="no checkpoint 'checkpoint-7'; it has: checkpoint-1, checkpoint-2, checkpoint-3"):
+    with pytest.raises(
+        TrainingError, match="no checkpoint 'checkpoint-7'; it has: checkpoint-1, checkpoint-2, checkpoint-3"
+    ):
         run_it(small_config(folder, 9, run={"resume_from_checkpoint": "checkpoint-7"}))
     assert contents(folder) == before
 

@@ -14,7 +14,11 @@ def test_tensorboard_gets_every_step(tmp_path: Path) -> None:
 
     run, prior = {"report_to": "tensorboard", "logging_dir": "tracks"}, small_prior(tmp_path / "class", 1)
     run_it(small_config(tmp_path / "run", 3, adapter={"rank": 1}, prior=prior, run=run))
-    (file,) = [path for path in (tmp_path / "run" / "tracks").rglob("events.out.tfevents.*") if path.parent.name == "dora_diffusion"]
+    (file,) = [
+        path
+        for path in (tmp_path / "run" / "tracks").rglob("events.out.tfevents.*")
+        if path.parent.name == "dora_diffusion"
+    ]
     events = EventAccumulator(str(file)).Reload()
     rows = metrics(tmp_path / "run")
     for name in ("loss", "instance_loss", "prior_loss", "lr"):

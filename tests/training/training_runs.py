@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from dora_diffusion.adapters import merged_weights, modules_weights
-from dora_diffusion.config import AdapterConfig, DataConfig, ModelConfig, OptimConfig, PriorConfig, RunConfig, TrainConfig
+from dora_diffusion.config import (
+    AdapterConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    PriorConfig,
+    RunConfig,
+    TrainConfig,
+)
 from dora_diffusion.formats import WEIGHTS_NAME, load_adapter, read_safetensors
 from dora_diffusion.models import load_base
 from dora_diffusion.training import Event, TrainResult, train
@@ -122,6 +130,8 @@ def weight_changes(folder: Path) -> dict[str, Tensor]:
 def relative_difference(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> float:
     """``|ours - theirs| / |theirs|`` over all tensors together."""
     assert ours.keys() == theirs.keys()
-    difference = torch.cat([(ours[name].detach().double() - theirs[name].detach().double()).flatten() for name in theirs])
+    difference = torch.cat(
+        [(ours[name].detach().double() - theirs[name].detach().double()).flatten() for name in theirs]
+    )
     size = torch.cat([value.detach().double().flatten() for value in theirs.values()])
     return float(difference.norm() / size.norm())

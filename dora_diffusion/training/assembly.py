@@ -1,0 +1,144 @@
+"""Everything a run is made of, put together before its first step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from dora_diffusion.adapters import inject
+from dora_diffusion.config import TrainConfig
+from dora_diffusion.data.latents import Latents
+from dora_diffusion.data.photos import list_photos
+from dora_diffusion.data.views import Photos
+from dora_diffusion.errors import ConfigError
+from dora_diffusion.models import BaseModel, choose_attention, load_base
+from dora_diffusion.registry import OPTIMIZERS
+from dora_diffusion.training.batches import Batches, Prompts
+from dora_diffusion.training.checkpoint import Progress
+from dora_diffusion.training.events import ClassImages, OnEvent
+from dora_diffusion.training.hardware import base_dtype
+from dora_diffusion.training.optim import learning_rate_schedule
+from dora_diffusion.training.prior import class_images
+from dora_diffusion.training.run_folder import photos_digest
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A base with its adapter, the batches, and what moves. ``facts``: what a user wants to see once."""
+
+    base: BaseModel
+    noise_schedule: Any
+    batches: Batches
+    progress: Progress
+    facts: dict[str, str]
+
+
+def photo_paths(config: TrainConfig) -> list[Path]:
+    """The subject's photos.
+
+    Raises:
+        ConfigError: no folder was given.
+        DataError: it holds none.
+    """
+    if config.data.instance_data_dir is None:
+        raise ConfigError(
+            "Which photos? Give --instance_data_dir with a folder of three to twenty photos of the subject."
+        )
+    return list_photos(config.data.instance_data_dir)
+
+
+def assemble(config: TrainConfig, paths: list[Path], accelerator: Accelerator, tell: OnEvent) -> Assembly:
+    """Load the base, read the photos, make the class images, inject the adapter. Writes class images and nothing else.
+
+    Raises:
+        DoraError: a part is not fit.
+    """
+    base = _load(config, accelerator)
+    resolution = config.data.resolution or base.native_resolution
+    data = config.data
+    photos = Photos(paths, resolution, center_crop=data.center_crop, random_flip=data.random_flip, name="instance")
+    prior = _prior(base, config, resolution, accelerator, tell)
+    # After the class images: they are the untouched base's.
+    adapter = inject(base, config.adapter, config.run.seed)
+    noise_schedule = _noise_schedule(base)
+    class_prompt = config.class_prompt() if prior else None
+    batches = Batches(
+        _latents(base, photos, config),
+        prior,
+        Prompts(base, data.prompt(), class_prompt, config.adapter.train_text_encoder),
+        seed=config.run.seed,
+        batch_size=config.run.train_batch_size,
+        accumulation=config.run.gradient_accumulation_steps,
+        num_train_timesteps=noise_schedule.config.num_train_timesteps,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+        device=base.device,
+    )
+    optimizer = OPTIMIZERS.load(config.optim.optimizer)(adapter, config.optim)
+    schedule = learning_rate_schedule(optimizer, config.optim, config.run.max_train_steps)
+    guard = {"photos": photos_digest(paths), "global batch": batches.global_batch, "precision": str(base.dtype)}
+    progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard)
+    return Assembly(base, noise_schedule, batches, progress, _facts(base, progress, accelerator, config, len(paths)))
+
+
+def _load(config: TrainConfig, accelerator: Accelerator) -> BaseModel:
+    model = config.model
+    base = load_base(
+        model.pretrained_model_name_or_path,
+        revision=model.revision,
+        variant=model.variant,
+        dtype=base_dtype(accelerator),
+        prediction_type=model.prediction_type,
+        allow_pickle=model.allow_pickle,
+    )
+    base.freeze()
+    base.to(accelerator.device)
+    base.attention = choose_attention(base.unet, model.attention)
+    if config.run.gradient_checkpointing:
+        base.unet.enable_gradient_checkpointing()
+    return base
+
+
+def _prior(
+    base: BaseModel, config: TrainConfig, resolution: int, accelerator: Accelerator, tell: OnEvent
+) -> Latents | None:
+    """The class images' latents, or None without prior preservation."""
+    if not config.prior.with_prior_preservation:
+        return None
+
+    def report(done: int, total: int) -> None:
+        tell(ClassImages(done, total))
+
+    paths = class_images(base, config, resolution, report, accelerator.process_index, accelerator.num_processes)
+    accelerator.wait_for_everyone()
+    return _latents(base, Photos(paths, resolution, center_crop=True, random_flip=False, name="class"), config)
+
+
+def _latents(base: BaseModel, photos: Photos, config: TrainConfig) -> Latents:
+    return Latents(photos, base.encode_images, base.vae.config.scaling_factor, config.data.cache_latents)
+
+
+def _noise_schedule(base: BaseModel) -> Any:
+    from diffusers import DDPMScheduler
+
+    schedule = DDPMScheduler.from_config(base.pipe.scheduler.config)
+    schedule.alphas_cumprod = schedule.alphas_cumprod.to(base.device)
+    return schedule
+
+
+def _facts(
+    base: BaseModel, progress: Progress, accelerator: Accelerator, config: TrainConfig, photos: int
+) -> dict[str, str]:
+    adapter = progress.adapter
+    numbers = f"{adapter.num_parameters():,} parameters in float32"
+    dtype = str(base.dtype).removeprefix("torch.")
+    beside = " and as many class images" if config.prior.with_prior_preservation else ""
+    return {
+        "base": f"{base.name} ({base.family.name}, {dtype}, {base.prediction_type})",
+        "device": f"{accelerator.device} x {accelerator.num_processes}",
+        "attention": base.attention,
+        "adapter": f"{adapter.variant.name}, {len(adapter.layers)} layers, {numbers}",
+        "photos": f"{photos}, prompt {config.data.prompt()!r}",
+        "batch": f"{progress.guard['global batch']} photos a step{beside}",
+    }

@@ -1,0 +1,60 @@
+"""``accelerate launch``: one process is a plain run; two processes are one with twice the batch."""
+
+from pathlib import Path
+
+import pytest
+from train_processes import COMMAND, finish, flags, launched, prior_flags
+from training_runs import adapter_bytes, metrics, relative_difference, run_it, small_config, small_prior, weight_changes
+
+from dora_diffusion.errors import MachineError
+
+STEPS = 4
+# Two processes add two halves of a sum that one adds in one go, so gradients differ in float32's last digit (1e-7 of
+# their size). AdamW divides each by its own size in the first steps: an entry whose terms cancel to almost nothing keeps
+# a few wrong digits, and a few such entries among 100,000 make a relative difference of about 1e-5 after four steps.
+SUMMATION_ORDER = 1e-4
+
+
+def test_one_launched_process_is_a_plain_run(finished_run: Path, tmp_path: Path) -> None:
+    finish([*launched(1), *flags(tmp_path / "run", 3)])
+    assert adapter_bytes(tmp_path / "run") == adapter_bytes(finished_run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prior", [False, True], ids=["plain", "prior"])
+def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path, prior: bool) -> None:
+    """Its fast siblings are in test_batches.py and test_gradients.py: the same samples, the same gradients."""
+    more = prior_flags(tmp_path / "class", 5) if prior else []
+    said = finish([*launched(2), *flags(tmp_path / "two", STEPS, *more)])
+    assert "cpu:0 x 2" in said or "cpu x 2" in said
+    settings = small_prior(tmp_path / "one class", 5) if prior else {}
+    run_it(small_config(tmp_path / "one", STEPS, prior=settings, run={"train_batch_size": 2}))
+    ours, theirs = metrics(tmp_path / "two"), metrics(tmp_path / "one")
+    assert [row["step"] for row in ours] == list(range(1, STEPS + 1))
+    for name in ("loss", "instance_loss", "prior_loss") if prior else ("loss", "instance_loss"):
+        assert [row[name] for row in ours] == pytest.approx([row[name] for row in theirs], rel=1e-4)
+    assert relative_difference(weight_changes(tmp_path / "two"), weight_changes(tmp_path / "one")) < SUMMATION_ORDER
+    if prior:
+        drawn = sorted((tmp_path / "class").rglob("*.png"))
+        assert [path.name for path in drawn] == [f"{number:05d}.png" for number in range(5)]
+
+
+@pytest.mark.slow
+def test_two_processes_stop_and_resume_together(tmp_path: Path) -> None:
+    """A run of two processes goes on with two, to the same bytes, and not with one."""
+    often = ["--checkpointing_steps", "2"]
+    finish([*launched(2), *flags(tmp_path / "whole", STEPS, *often)])
+    finish([*launched(2), *flags(tmp_path / "parts", 2, *often)])
+    finish([*launched(2), *flags(tmp_path / "parts", STEPS, *often)])
+    assert adapter_bytes(tmp_path / "parts") == adapter_bytes(tmp_path / "whole")
+    with pytest.raises(AssertionError, match="global batch was 2 and is 1"):
+        finish([*COMMAND, *flags(tmp_path / "parts", STEPS + 1, *often)])
+
+
+def test_processes_that_cannot_share_the_work_do_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Launched for two GPUs on a machine without, each process would train for itself into the same folder."""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(MachineError, match="2 processes were launched and found no GPUs.*Add --cpu"):
+        run_it(small_config(tmp_path / "run", run={"cpu": False}))
+    assert list(tmp_path.iterdir()) == []
