@@ -57,18 +57,18 @@ class DoRAFunction(torch.autograd.Function):
         down, up = slot.factors(x.dtype)
         h = op.down(x, down)
         y = _compose(op, slot, op.base(x, weight, bias), h, up, bias)
-        ctx.save_for_backward(x, h, y, weight, bias, down, up, slot.gain, slot.inverse_magnitude)
-        ctx.op, ctx.scale = op, slot.scale
+        ctx.save_for_backward(x, h, y, weight, bias, down, up, slot.gain, slot.update_gain, slot.inverse_magnitude)
+        ctx.op = op
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, h, y, weight, bias, down, up, gain, inverse_magnitude = ctx.saved_tensors
+        x, h, y, weight, bias, down, up, gain, update_gain, inverse_magnitude = ctx.saved_tensors
         op: Operator = ctx.op
         unscaled = y if bias is None else y - op.rows(bias)
         dm = op.row_sums(dy * unscaled).mul_(inverse_magnitude)
         dh, dB = op.up_gradients(dy, h, up)
-        dB.mul_(gain[:, None]).mul_(ctx.scale)
+        dB.mul_(update_gain[:, None])
         dx = None
         if ctx.needs_input_grad[0]:
             through_base = torch.mul(dy, op.rows(gain), out=torch.empty_like(dy))
@@ -96,7 +96,8 @@ class DoRA:
 
     def prepare(self, group: Group, strength: float) -> None:
         torch.div(group.magnitude, group.row_norms().clamp_min_(_TINY), out=group.gain)
-        torch.mul(group.B, (group.gain * (group.scale * strength))[:, :, None], out=group.up)
+        torch.mul(group.gain, group.scale * strength, out=group.update_gain)
+        torch.mul(group.B, group.update_gain[:, :, None], out=group.up)
         if strength != 1.0:
             group.gain.sub_(1).mul_(strength).add_(1)
         if group.bias is not None:

@@ -32,6 +32,7 @@ class Slot:
     magnitude: nn.Parameter = field(init=False)
     gain: Tensor = field(init=False)
     offset: Tensor = field(init=False)
+    update_gain: Tensor = field(init=False)
     inverse_magnitude: Tensor = field(init=False)
     _down: Tensor = field(init=False)
     _up: Tensor = field(init=False)
@@ -59,8 +60,8 @@ class Group:
     """The stacked tensors of layers that share weight shape, rank, scale and dtype.
 
     ``A (L, r, i)``, ``B (L, o, r)``, ``magnitude (L, o)`` and their gradients are views of the adapter's flat buffers.
-    Made by ``prepare`` and read by the layers: ``gain (L, o)``, ``offset (L, o)``, ``inverse_magnitude (L, o)`` in
-    float32, ``down (L, r, i)`` and ``up (L, o, r)`` in the base's precision.
+    Made by ``prepare`` and read by the layers: ``gain``, ``offset``, ``update_gain = scale * gain`` and
+    ``inverse_magnitude``, each (L, o) in float32; ``down (L, r, i)`` and ``up (L, o, r)`` in the base's precision.
     """
 
     A: Tensor
@@ -129,11 +130,12 @@ class Group:
         self.bias = torch.stack(present) if present else None
         self.down = self.A if base.dtype == torch.float32 else torch.empty_like(self.A, dtype=base.dtype)
         self.up = torch.empty(layers, self.rows, self.rank, dtype=base.dtype, device=base.device)
-        vectors = torch.ones(3, layers, self.rows, device=base.device)
-        self.gain, self.offset, self.inverse_magnitude = vectors
+        vectors = torch.ones(4, layers, self.rows, device=base.device)
+        self.gain, self.offset, self.update_gain, self.inverse_magnitude = vectors
         for k, slot in enumerate(self.slots):
             slot._down, slot._up = self.down[k].detach(), self.up[k]
-            slot.gain, slot.offset, slot.inverse_magnitude = self.gain[k], self.offset[k], self.inverse_magnitude[k]
+            slot.gain, slot.offset = self.gain[k], self.offset[k]
+            slot.update_gain, slot.inverse_magnitude = self.update_gain[k], self.inverse_magnitude[k]
 
     @property
     def base_norm(self) -> Tensor:

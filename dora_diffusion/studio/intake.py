@@ -32,9 +32,9 @@ def write_config(folder: Path, class_noun: str, trigger: str, steps: int) -> Non
     config = TrainConfig(
         model=ModelConfig(pretrained_model_name_or_path="toybox"),
         data=DataConfig(instance_data_dir=folder / "photos", trigger=trigger, class_noun=class_noun),
-        adapter=AdapterConfig(kind="dora", rank=16, targets="attn"),
+        adapter=AdapterConfig(kind="dora", rank=16, targets="attn", train_text_encoder=True),
         prior=PriorConfig(with_prior_preservation=True, num_class_images=12, prior_loss_weight=0.5),
-        optim=OptimConfig(learning_rate=1e-3, lr_scheduler="cosine", lr_warmup_steps=10),
+        optim=OptimConfig(learning_rate=1e-3, text_encoder_lr=5e-4, lr_scheduler="cosine", lr_warmup_steps=10),
         run=RunConfig(
             output_dir=folder / "run",
             max_train_steps=steps,
