@@ -120,7 +120,10 @@ def test_the_law_sees_every_kind_of_import(source: str, room: str, bad: list[str
 
 def new_modules(statement: str) -> set[str]:
     """Top-level modules that ``statement`` imports into a fresh interpreter, the standard library left out."""
-    code = f"import sys; before = set(sys.modules); {statement}; print(*{{m.split('.')[0] for m in set(sys.modules) - before}})"
+    code = (
+        f"import sys; before = set(sys.modules); {statement};"
+        "print(*{name.split('.')[0] for name in set(sys.modules) - before})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return {name for name in done.stdout.split() if name not in sys.stdlib_module_names}
 

@@ -22,7 +22,7 @@ SUMMARIES = {
 USAGE = "usage: dora-diffusion <command> [options]        dora-diffusion <command> --help"
 
 # What a disk or its owner refuses; any other OSError is a fault of the program.
-_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+_REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS}
 _PIPE_CLOSED = 141  # what a shell reports for a program that SIGPIPE ended
 
 

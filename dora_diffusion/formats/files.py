@@ -76,9 +76,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - safe_open is not a dict
             return tensors, dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        why = str(error).splitlines()[0].removeprefix("Error while deserializing header: ")
         raise FormatError(
-            f"{path} is no whole safetensors file ({str(error).splitlines()[0]}); "
-            "it may have been cut off in a download."
+            f"{path} is no whole safetensors file ({why}); it may have been cut off in a download."
         ) from None
 
 

@@ -60,14 +60,21 @@ def test_the_same_content_is_the_same_bytes_every_time() -> None:
 def test_what_is_written_is_what_is_read_by_everybody(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folder" / "a.safetensors"
     strided = torch.arange(12.0).view(3, 4).t()
-    tensors = {"x": strided, "half": torch.ones(5, dtype=torch.float16), "scalar": torch.tensor(3.5), "none": torch.zeros(0)}
+    tensors = {
+        "x": strided,
+        "half": torch.ones(5, dtype=torch.float16),
+        "scalar": torch.tensor(3.5),
+        "none": torch.zeros(0),
+    }
     write_safetensors(path, tensors, {"clé": "wört", "b": "2"})
     ours, metadata = read_safetensors(path)
     theirs = load_file(path)
     assert metadata == {"clé": "wört", "b": "2", "format": "pt"}
     assert ours.keys() == theirs.keys() == tensors.keys()
     for name, tensor in tensors.items():
-        assert torch.equal(ours[name], tensor) and torch.equal(theirs[name], tensor) and ours[name].dtype == tensor.dtype
+        assert (
+            torch.equal(ours[name], tensor) and torch.equal(theirs[name], tensor) and ours[name].dtype == tensor.dtype
+        )
     (length,) = struct.unpack("<Q", path.read_bytes()[:8])
     assert length % 8 == 0, "tensors start on eight bytes, as readers that map the file expect"
     assert list(json.loads(path.read_bytes()[8 : 8 + length])["__metadata__"]) == ["b", "clé", "format"]

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from dora_diffusion.adapters.plan import plan_layers
+from dora_diffusion.config import AdapterConfig
 from dora_diffusion.data.views import Photos
 from dora_diffusion.models import BaseModel, base_digest, choose_attention, load_base
 
@@ -121,3 +123,15 @@ def test_the_digest_changes_with_any_tensor_and_with_nothing_else(tiny_folder: P
 
 def test_other_weights_of_the_same_shape_have_another_digest(base: BaseModel, tiny_folder: Path) -> None:
     assert base_digest(load_base(str(tiny_folder), dtype=torch.bfloat16)) != base_digest(base)
+
+
+def test_a_rank_above_a_layers_size_is_clamped_and_said_once(base: BaseModel, caplog: pytest.LogCaptureFixture) -> None:
+    plans = plan_layers(base, AdapterConfig(rank=1000, targets="full", train_text_encoder=True))
+    sizes = {plan.name: min(plan.module.state_dict()["weight"].flatten(1).shape) for plan in plans}
+    assert len(plans) > 30 and {plan.name: plan.rank for plan in plans} == sizes
+    (record,) = caplog.records
+    told = f"rank 1000 is above the size of {len(plans)} layers and clamped there, first {plans[0].name}."
+    assert record.getMessage() == told
+    assert {plan.scale for plan in plans} == {1.0}
+    caplog.clear()
+    assert {plan.rank for plan in plan_layers(base, AdapterConfig(rank=8))} == {8} and not caplog.records

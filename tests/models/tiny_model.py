@@ -1,4 +1,4 @@
-"""A Stable Diffusion 1 pipeline of a few thousand parameters, made by plain diffusers; its tokenizer is the small base's."""
+"""A Stable Diffusion 1 pipeline of a few thousand parameters, made by plain diffusers; the tokenizer is toybox's."""
 
 import os
 from pathlib import Path
