@@ -90,7 +90,7 @@ def plan_layers(base: Base, config: AdapterConfig) -> list[LayerPlan]:
     for component, root in base.adaptable().items():
         if component in wanted:
             plans += _plan_component(base, component, root, wanted[component], ranks)
-    clamped = [plan for plan in plans if plan.rank < config.rank and not config.rank_pattern]
+    clamped = [p for p in plans if p.rank < config.rank and _first_match(ranks.rank_patterns, p.name) is None]
     if clamped:
         logger.warning(
             "rank %d is above the size of %d layers and clamped there, first %s.",

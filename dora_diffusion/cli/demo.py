@@ -9,7 +9,7 @@ from dora_diffusion.cli.progress import progress_bar
 from dora_diffusion.cli.train import run_config
 from dora_diffusion.config import DemoConfig, TrainConfig
 from dora_diffusion.config.files import load_yaml
-from dora_diffusion.errors import DataError
+from dora_diffusion.errors import ConfigError, DataError
 from dora_diffusion.registry import did_you_mean
 
 SCENES = ["on the beach", "in the snow", "on the moon", "in the forest", "in the desert"]
@@ -19,6 +19,7 @@ OTHER_CLASS = "duck"
 def run(arguments: list[str]) -> int:
     """Train the sample subject and print the path of its sheet."""
     config = parse(DemoConfig, arguments, "demo")
+    _refuse_foreign_folder(config.output_dir)
     training = demo_training(config)
     status = run_config(training)
     if status:
@@ -53,6 +54,11 @@ def demo_training(config: DemoConfig) -> TrainConfig:
             ),
         }
     )
+
+
+def _refuse_foreign_folder(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "run").is_dir():
+        raise ConfigError(f"{folder} is not empty and holds no demo; give another --output_dir.")
 
 
 def samples_folder() -> Path:

@@ -3,13 +3,11 @@
 from dora_diffusion.cli.parse import parse
 from dora_diffusion.cli.progress import progress_bar
 from dora_diffusion.config import GenerateConfig
-from dora_diffusion.machine import check_writable
 
 
 def run(arguments: list[str]) -> int:
     """Draw and print the files."""
     config = parse(GenerateConfig, arguments, "generate")
-    check_writable(config.output_dir, 0)
     from dora_diffusion.inference import generate
 
     with progress_bar("drawing") as turn:

@@ -25,13 +25,16 @@ def run_config(config: TrainConfig) -> int:
 
     folder = config.run.output_dir
     status = StatusFile(folder, config.run.max_train_steps)
+    bar = ProgressBar()
     with stop_on_signals() as stop:
         try:
-            train(config, everyone(ProgressBar(), MetricsFile(folder), status), stop.is_set)
+            train(config, everyone(bar, MetricsFile(folder), status), stop.is_set)
         except Exception as error:
             known = isinstance(error, DoraError)
             status.failed(str(error) if known else f"The trainer broke ({type(error).__name__}); its log says where.")
             raise
+        finally:
+            bar.close()
     return 0
 
 

@@ -12,6 +12,7 @@ from dora_diffusion.inference.device import place
 from dora_diffusion.inference.draw import Drawing, OnStep, draw, sampler_name
 from dora_diffusion.inference.merged_pipeline import MergedWeights
 from dora_diffusion.inference.picture import save_picture
+from dora_diffusion.machine import check_writable
 from dora_diffusion.models import BaseModel, choose_attention, load_base
 
 
@@ -21,6 +22,7 @@ def generate(config: GenerateConfig, on_step: OnStep | None = None) -> list[Path
     Raises:
         ModelError, FormatError, AdapterError: base or adapter cannot be read, or do not fit.
     """
+    check_writable(config.output_dir, 0)
     state = load_adapter(config.adapter) if config.adapter else None
     base = _load(config, state)
     if state is not None:

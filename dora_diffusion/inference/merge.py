@@ -5,9 +5,10 @@ import shutil
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from dora_diffusion.config import MergeConfig
-from dora_diffusion.errors import ConfigError
+from dora_diffusion.errors import ConfigError, MachineError
 from dora_diffusion.formats import load_adapter
 from dora_diffusion.inference.device import PRECISIONS
 from dora_diffusion.inference.generate import base_name_for
@@ -30,6 +31,7 @@ def merge(config: MergeConfig) -> Path:
     if config.adapter is None:
         raise ConfigError("Which adapter? Give --adapter with a run folder or an adapter file.")
     folder = config.output_dir
+    check_writable(folder, 0)
     if folder.exists() and any(folder.iterdir()) and not (folder / STAMP).is_file():
         raise ConfigError(f"{folder} is not empty and holds no merged pipeline of ours; give another --output_dir.")
     state = load_adapter(config.adapter)
@@ -63,5 +65,9 @@ def _write(pipe: torch.nn.Module, folder: Path, stamp: dict[str, object]) -> Non
         if folder.exists():
             shutil.rmtree(folder)
         fresh.replace(folder)
+    except (OSError, SafetensorError) as error:
+        raise MachineError(
+            f"{folder} cannot be written: {error}. Free some space, or choose another --output_dir."
+        ) from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

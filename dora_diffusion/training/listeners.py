@@ -59,12 +59,12 @@ class ProgressBar:
             case Saved():
                 pass
             case Finished(step, path, stopped):
-                self._close()
+                self.close()
                 self._say(f"{'Stopped' if stopped else 'Done'} after {step} steps: {path}")
 
     def _turn(self, what: str, done: int, total: int, **postfix: str) -> None:
         if self._bar is None or self._doing != what:
-            self._close()
+            self.close()
             self._doing = what
             interval = 0.1 if sys.stderr.isatty() else 10.0
             self._bar = tqdm(
@@ -73,9 +73,10 @@ class ProgressBar:
         self._bar.set_postfix(postfix, refresh=False)
         self._bar.update(done - self._bar.n)
         if done >= total:
-            self._close()
+            self.close()
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End the bar, so that what is printed next starts on a line of its own."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

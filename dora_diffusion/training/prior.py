@@ -58,7 +58,6 @@ def class_image_recipe(base: BaseModel, config: TrainConfig, resolution: int) ->
         "prompt": config.class_prompt(),
         "prediction_type": base.prediction_type,
         "sampler": sampler_name(base, "model"),
-        "prediction_type": base.prediction_type,
         "num_inference_steps": prior.class_images_steps,
         "guidance_scale": prior.class_images_guidance,
         "seed": prior.class_images_seed,

@@ -59,6 +59,8 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
     folder = RunFolder(config)
     paths = photo_paths(config)
     config.data.prompt()
+    if config.prior.with_prior_preservation:
+        config.class_prompt()
     accelerator = make_accelerator(config.run)
     tell = on_event if accelerator.is_main_process else ignore
     if folder.is_finished():

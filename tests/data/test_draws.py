@@ -1,5 +1,7 @@
 """Everything drawn is a function of its place in the run."""
 
+from typing import Any
+
 import torch
 
 from dora_diffusion.data.draws import generator, integer, normal, shuffled
@@ -20,7 +22,14 @@ def test_the_same_place_draws_the_same() -> None:
 
 
 def test_another_place_draws_another() -> None:
-    places = [(0, "noise", 7), (1, "noise", 7), (0, "crop", 7), (0, "noise", 8), (0, "noise", 7, 0), (7, "noise", 0)]
+    places: list[tuple[Any, ...]] = [
+        (0, "noise", 7),
+        (1, "noise", 7),
+        (0, "crop", 7),
+        (0, "noise", 8),
+        (0, "noise", 7, 0),
+        (7, "noise", 0),
+    ]
     assert len({normal((4,), *place).numpy().tobytes() for place in places}) == len(places)
 
 

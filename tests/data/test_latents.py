@@ -33,7 +33,7 @@ def make_photos(folder: Path, width: int, count: int = 3, **how: bool) -> Photos
     for number, path in enumerate(paths):
         pixels = np.random.default_rng(number).integers(0, 256, (SIDE, width, 3), np.uint8)
         Image.fromarray(pixels).save(path)
-    return Photos(paths, SIDE, **{"center_crop": False, "random_flip": False, **how}, name="instance")  # type: ignore[arg-type]
+    return Photos(paths, SIDE, **{"center_crop": False, "random_flip": False, **how}, name="instance")
 
 
 @pytest.mark.parametrize(

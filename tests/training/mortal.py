@@ -30,8 +30,9 @@ def life_of(moments: int) -> Iterator[Life]:
     """Within the block a process lives for ``moments``; then it is as if by SIGKILL, half-deleted folders and all."""
     life = Life(moments)
     with pytest.MonkeyPatch.context() as patch:
-        for owner, name in ((Path, "mkdir"), (Path, "open"), (Path, "replace"), (Path, "unlink"), (os, "fsync")):
-            patch.setattr(owner, name, _counted(life, getattr(owner, name)))
+        for owner, names in ((Path, ("mkdir", "open", "replace", "unlink")), (os, ("fsync",)), (shutil, ("copyfile",))):
+            for name in names:
+                patch.setattr(owner, name, _counted(life, getattr(owner, name)))
         patch.setattr(shutil, "rmtree", _file_by_file(life, shutil.rmtree))
         try:
             yield life

@@ -39,7 +39,7 @@ def make(folder: Path, *, prior: bool = False, seed: int = 0, **shape: int) -> B
         seed=seed,
         num_train_timesteps=1000,
         device=torch.device("cpu"),
-        **layout,  # type: ignore[arg-type]
+        **layout,
     )
 
 

@@ -83,7 +83,9 @@ def test_targets_are_the_noise_and_the_velocity(timestep: int) -> None:
 
 def test_a_model_that_predicts_something_else_is_refused() -> None:
     with pytest.raises(ModelError, match="'sample'.*epsilon and v_prediction"):
-        training_target(DDPMScheduler(prediction_type="sample"), *[torch.zeros(1, 4, 8, 8)] * 2, torch.tensor([1]))
+        training_target(
+            DDPMScheduler(prediction_type="sample"), normal(1, 4, 8, 8), normal(1, 4, 8, 8), torch.tensor([1])
+        )
 
 
 class Listener(nn.Module):

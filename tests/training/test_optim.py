@@ -50,7 +50,7 @@ def test_the_settings_reach_the_optimizer(toybox: BaseModel) -> None:
 )
 def test_the_rate_over_a_run_of_five_steps(toybox: BaseModel, shape: str, expected: list[float]) -> None:
     """Two steps of warm-up; the rate each step is really taken at."""
-    config = OptimConfig(learning_rate=1.0, lr_scheduler=shape, lr_warmup_steps=2)
+    config = OptimConfig(learning_rate=1.0, lr_scheduler=shape, lr_warmup_steps=2)  # type: ignore[arg-type]
     optimizer = adamw(inject(toybox, AdapterConfig(rank=1, targets=r"mid_block.*attn1\.to_q$")), config)
     schedule = learning_rate_schedule(optimizer, config, 5)
     taken = []

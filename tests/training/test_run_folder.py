@@ -136,7 +136,8 @@ def test_a_finished_run_does_nothing(copy_of_finished: Copy) -> None:
     assert contents(folder) == before
     assert (result.step, result.stopped, result.adapter) == (3, False, folder / "pytorch_lora_weights.safetensors")
     assert [type(event) for event in heard] == [Note, Finished]
-    assert "is finished (3 steps)" in heard[0].message and "--max_train_steps" in heard[0].message
+    (note,) = heard.of(Note)
+    assert all(words in note.message for words in (str(folder), "is finished", "--max_train_steps", "--overwrite"))
 
 
 def test_overwrite_starts_again(finished_run: Path, copy_of_finished: Copy) -> None:

@@ -17,7 +17,7 @@ from dora_diffusion.formats import WEIGHTS_NAME, load_adapter
 
 @pytest.fixture
 def residual_blocks_run() -> Iterator[list[int]]:
-    """Grows by one whenever a residual block runs while gradients are recorded: the UNet's do, the autoencoder's do not."""
+    """Grows by one whenever a residual block runs while gradients are recorded: the UNet's, not the autoencoder's."""
     calls: list[int] = []
 
     def count(module: nn.Module, _: object) -> None:

@@ -10,7 +10,7 @@ from dora_diffusion.machine import require_package
 
 
 def test_tensorboard_gets_every_step(tmp_path: Path) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped]
 
     run, prior = {"report_to": "tensorboard", "logging_dir": "tracks"}, small_prior(tmp_path / "class", 1)
     run_it(small_config(tmp_path / "run", 3, adapter={"rank": 1}, prior=prior, run=run))
@@ -19,7 +19,7 @@ def test_tensorboard_gets_every_step(tmp_path: Path) -> None:
         for path in (tmp_path / "run" / "tracks").rglob("events.out.tfevents.*")
         if path.parent.name == "dora_diffusion"
     ]
-    events = EventAccumulator(str(file)).Reload()
+    events = event_accumulator.EventAccumulator(str(file)).Reload()
     rows = metrics(tmp_path / "run")
     for name in ("loss", "instance_loss", "prior_loss", "lr"):
         told = [(event.step, event.value) for event in events.Scalars(name)]
