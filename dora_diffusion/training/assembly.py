@@ -12,7 +12,7 @@ from dora_diffusion.data.latents import Latents
 from dora_diffusion.data.photos import list_photos
 from dora_diffusion.data.views import Photos
 from dora_diffusion.errors import ConfigError
-from dora_diffusion.models import BaseModel, choose_attention, load_base
+from dora_diffusion.models import BaseModel, base_digest, choose_attention, load_base
 from dora_diffusion.registry import OPTIMIZERS
 from dora_diffusion.training.batches import Batches, Prompts
 from dora_diffusion.training.checkpoint import Progress
@@ -59,7 +59,8 @@ def assemble(config: TrainConfig, paths: list[Path], accelerator: Accelerator, t
     data = config.data
     photos = Photos(paths, resolution, center_crop=data.center_crop, random_flip=data.random_flip, name="instance")
     prior = _prior(base, config, resolution, accelerator, tell)
-    # After the class images: they are the untouched base's.
+    # After the class images and the digest: both are the untouched base's.
+    digest = base_digest(base)
     adapter = inject(base, config.adapter, config.run.seed)
     noise_schedule = _noise_schedule(base)
     class_prompt = config.class_prompt() if prior else None
@@ -77,7 +78,12 @@ def assemble(config: TrainConfig, paths: list[Path], accelerator: Accelerator, t
     )
     optimizer = OPTIMIZERS.load(config.optim.optimizer)(adapter, config.optim)
     schedule = learning_rate_schedule(optimizer, config.optim, config.run.max_train_steps)
-    guard = {"photos": photos_digest(paths), "global batch": batches.global_batch, "precision": str(base.dtype)}
+    guard = {
+        "base": digest,
+        "photos": photos_digest(paths),
+        "global batch": batches.global_batch,
+        "precision": str(base.dtype),
+    }
     progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard)
     return Assembly(base, noise_schedule, batches, progress, _facts(base, progress, accelerator, config, len(paths)))
 
