@@ -50,6 +50,7 @@ def demo_training(config: DemoConfig) -> TrainConfig:
                     "output_dir": config.output_dir / "run",
                     "max_train_steps": config.max_train_steps,
                     "overwrite": config.overwrite,
+                    "validation_prompt": [],  # the sheet shows more
                 }
             ),
         }

@@ -142,6 +142,15 @@ class OptimConfig(Settings):
     ] = identity("constant", "shape of the learning rate over the run")
     lr_warmup_steps: int = identity(0, "steps in which the learning rate grows from 0", ge=0)
 
+    @model_validator(mode="after")
+    def _constant_has_no_warmup(self) -> "OptimConfig":
+        if self.lr_warmup_steps and self.lr_scheduler == "constant":
+            raise ConfigError(
+                f"lr_scheduler constant has no warm-up, got lr_warmup_steps {self.lr_warmup_steps}. "
+                "Use constant_with_warmup, or leave lr_warmup_steps out."
+            )
+        return self
+
     def text_encoder_rate(self) -> float:
         """The text encoder's learning rate: the one given, or a fifth of the UNet's."""
         return self.text_encoder_lr if self.text_encoder_lr is not None else self.learning_rate / 5
@@ -166,7 +175,7 @@ class RunConfig(Settings):
     checkpoints_total_limit: int | None = free(None, "keep this many checkpoints, deleting the oldest", ge=1)
     resume_from_checkpoint: str = free("latest", "'latest', or the name of a checkpoint folder of this run")
     validation_prompt: list[str] = free([], "prompts of the previews")
-    validation_steps: int = free(0, "draw previews every so many steps; 0 draws none", ge=0)
+    validation_steps: int = free(0, "draw previews every so many steps; 0 draws them at the end only", ge=0)
     num_validation_images: int = free(4, "previews of each prompt", ge=1)
     report_to: str = free(
         "none", "trackers that accelerate knows (tensorboard, wandb, trackio), comma separated, or none"

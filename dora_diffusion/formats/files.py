@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dora_diffusion.errors import FormatError, MachineError
 
-PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl"}
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

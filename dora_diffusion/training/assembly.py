@@ -16,10 +16,10 @@ from dora_diffusion.models import BaseModel, base_digest, choose_attention, load
 from dora_diffusion.registry import OPTIMIZERS
 from dora_diffusion.training.batches import Batches, Prompts
 from dora_diffusion.training.checkpoint import Progress
-from dora_diffusion.training.events import ClassImages, OnEvent
+from dora_diffusion.training.events import ClassImages, OnEvent, ShouldStop
 from dora_diffusion.training.hardware import base_dtype
 from dora_diffusion.training.optim import learning_rate_schedule
-from dora_diffusion.training.prior import class_images
+from dora_diffusion.training.prior import class_images, given_class_images
 from dora_diffusion.training.run_folder import photos_digest
 
 
@@ -48,17 +48,20 @@ def photo_paths(config: TrainConfig) -> list[Path]:
     return list_photos(config.data.instance_data_dir)
 
 
-def assemble(config: TrainConfig, paths: list[Path], accelerator: Accelerator, tell: OnEvent) -> Assembly:
+def assemble(
+    config: TrainConfig, paths: list[Path], accelerator: Accelerator, tell: OnEvent, should_stop: ShouldStop
+) -> Assembly:
     """Load the base, read the photos, make the class images, inject the adapter. Writes class images and nothing else.
 
     Raises:
         DoraError: a part is not fit.
+        StoppedEarlyError: ``should_stop`` said so while class images were drawn.
     """
     base = _load(config, accelerator)
     resolution = config.data.resolution or base.native_resolution
     data = config.data
     photos = Photos(paths, resolution, center_crop=data.center_crop, random_flip=data.random_flip, name="instance")
-    prior = _prior(base, config, resolution, accelerator, tell)
+    prior = _prior(base, config, resolution, accelerator, tell, should_stop)
     # After the class images and the digest: both are the untouched base's.
     digest = base_digest(base)
     adapter = inject(base, config.adapter, config.run.seed)
@@ -81,6 +84,7 @@ def assemble(config: TrainConfig, paths: list[Path], accelerator: Accelerator, t
     guard = {
         "base": digest,
         "photos": photos_digest(paths),
+        "class images of your own": photos_digest(given_class_images(config)) if prior else None,
         "global batch": batches.global_batch,
         "precision": str(base.dtype),
     }
@@ -107,7 +111,12 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> BaseModel:
 
 
 def _prior(
-    base: BaseModel, config: TrainConfig, resolution: int, accelerator: Accelerator, tell: OnEvent
+    base: BaseModel,
+    config: TrainConfig,
+    resolution: int,
+    accelerator: Accelerator,
+    tell: OnEvent,
+    should_stop: ShouldStop,
 ) -> Latents | None:
     """The class images' latents, or None without prior preservation."""
     if not config.prior.with_prior_preservation:
@@ -116,7 +125,9 @@ def _prior(
     def report(done: int, total: int) -> None:
         tell(ClassImages(done, total))
 
-    paths = class_images(base, config, resolution, report, accelerator.process_index, accelerator.num_processes)
+    paths = class_images(
+        base, config, resolution, report, accelerator.process_index, accelerator.num_processes, should_stop
+    )
     accelerator.wait_for_everyone()
     return _latents(base, Photos(paths, resolution, center_crop=True, random_flip=False, name="class"), config)
 

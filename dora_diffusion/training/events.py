@@ -77,6 +77,10 @@ OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
 
 
+class StoppedEarlyError(Exception):
+    """Raised inside a run that was asked to stop before its first step; ``train`` turns it into a result."""
+
+
 def ignore(event: Event) -> None:
     """Listen to nothing."""
 

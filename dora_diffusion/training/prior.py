@@ -12,12 +12,19 @@ from dora_diffusion.inference.draw import Drawing, draw, sampler_name
 from dora_diffusion.inference.picture import save_picture
 from dora_diffusion.machine import home
 from dora_diffusion.models import BaseModel, base_digest
+from dora_diffusion.training.events import ShouldStop, StoppedEarlyError, never
 
 OnImage = Callable[[int, int], None]
 
 
 def class_images(
-    base: BaseModel, config: TrainConfig, resolution: int, on_image: OnImage, process: int = 0, processes: int = 1
+    base: BaseModel,
+    config: TrainConfig,
+    resolution: int,
+    on_image: OnImage,
+    process: int = 0,
+    processes: int = 1,
+    should_stop: ShouldStop = never,
 ) -> list[Path]:
     """The run's class images: those of ``class_data_dir``, and as many of the base's own as are missing.
 
@@ -27,9 +34,10 @@ def class_images(
 
     Raises:
         DataError, MachineError: the folder cannot be read or written.
+        StoppedEarlyError: ``should_stop`` said so; the images made so far are kept.
     """
     prior = config.prior
-    given = _given(prior.class_data_dir)[: prior.num_class_images]
+    given = given_class_images(config)
     recipe = class_image_recipe(base, config, resolution)
     folder = class_image_folder(prior.class_data_dir, recipe)
     paths = [folder / f"{k:05d}.png" for k in range(prior.num_class_images - len(given))]
@@ -39,6 +47,8 @@ def class_images(
     drawing = Drawing(prior.class_images_steps, prior.class_images_guidance, "", resolution, resolution)
     on_image(len(paths) - len(missing), len(paths))
     for start in range(0, len(mine), prior.sample_batch_size):
+        if should_stop():
+            raise StoppedEarlyError
         chunk = mine[start : start + prior.sample_batch_size]
         seeds = [prior.class_images_seed + k for k in chunk]
         for k, seed, image in zip(
@@ -75,8 +85,12 @@ def class_image_folder(class_data_dir: Path | None, recipe: dict[str, str | int 
     return root / f"generated-{digest}"
 
 
+def given_class_images(config: TrainConfig) -> list[Path]:
+    """The user's own class images that the run uses; a folder that does not exist yet, or holds none, is fine."""
+    return _given(config.prior.class_data_dir)[: config.prior.num_class_images]
+
+
 def _given(folder: Path | None) -> list[Path]:
-    """The user's own class images; a folder that does not exist yet, or holds none, is fine."""
     if folder is None or not folder.exists():
         return []
     try:

@@ -23,6 +23,7 @@ from dora_diffusion.training.events import (
     Saved,
     ShouldStop,
     StepDone,
+    StoppedEarlyError,
     ignore,
     never,
 )
@@ -68,7 +69,10 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
     checkpoint = None if config.run.overwrite else folder.resume_point()
     if accelerator.device.type == "cpu":
         keep_freed_memory()
-    parts = assemble(config, paths, accelerator, tell)
+    try:
+        parts = assemble(config, paths, accelerator, tell, should_stop)
+    except StoppedEarlyError:
+        return _stopped_early(folder, tell)
     if accelerator.is_main_process:
         folder.open()
     accelerator.wait_for_everyone()
@@ -87,6 +91,11 @@ def _already_finished(folder: RunFolder, tell: OnEvent) -> TrainResult:
     tell(Note(f"The run in {folder.path} is finished. To go on, raise --max_train_steps; to start again, --overwrite."))
     tell(Finished(done, adapter, False))
     return TrainResult(folder.path, adapter, done, False, float("nan"))
+
+
+def _stopped_early(folder: RunFolder, tell: OnEvent) -> TrainResult:
+    tell(Note("Stopped before the first step; the class images made so far are kept."))
+    return TrainResult(folder.path, folder.path / WEIGHTS_NAME, folder.steps_done(), True, float("nan"))
 
 
 class _Run:
@@ -119,7 +128,7 @@ class _Run:
             usual_ms = step_ms if not usual_ms else 0.9 * usual_ms + 0.1 * step_ms
             loss, step = losses.total, self.progress.step
             self._report(losses, rate, step_ms, usual_ms)
-            if run.validation_prompt and run.validation_steps and step % run.validation_steps == 0:
+            if run.validation_prompt and self._preview_is_due():
                 self._preview()
             stopped = self._anybody(should_stop()) and step < run.max_train_steps
             if (
@@ -154,6 +163,10 @@ class _Run:
             }
             self.accelerator.log(values if prior is None else {**values, "prior_loss": prior}, step=step)
         self.tell(event)
+
+    def _preview_is_due(self) -> bool:
+        run, step = self.config.run, self.progress.step
+        return step == run.max_train_steps or bool(run.validation_steps and step % run.validation_steps == 0)
 
     def _preview(self) -> None:
         if self.accelerator.is_main_process:

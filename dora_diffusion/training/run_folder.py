@@ -128,8 +128,15 @@ def identity_changes(before: TrainConfig, now: TrainConfig) -> Iterator[str]:
     """Every identity setting that differs, as "rank is 16 there and 8 now"."""
     for name, field in walk(TrainConfig):
         then, wanted = value_at(before, name), value_at(now, name)
-        if is_identity(field) and then != wanted:
+        if is_identity(field) and not _same(then, wanted):
             yield f"{name.rpartition('.')[2]} is {then} there and {wanted} now"
+
+
+def _same(then: object, wanted: object) -> bool:
+    """Equal, or two spellings of one path."""
+    if isinstance(then, Path) and isinstance(wanted, Path):
+        return then.resolve() == wanted.resolve()
+    return then == wanted
 
 
 def photos_digest(paths: list[Path]) -> str:

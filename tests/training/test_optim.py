@@ -40,17 +40,17 @@ def test_the_settings_reach_the_optimizer(toybox: BaseModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"),
+    ("shape", "warmup", "expected"),
     [
-        ("constant", [1, 1, 1, 1, 1]),
-        ("constant_with_warmup", [0, 0.5, 1, 1, 1]),
-        ("linear", [0, 0.5, 1, 2 / 3, 1 / 3]),
-        ("cosine", [0, 0.5, 1, 0.75, 0.25]),
+        ("constant", 0, [1, 1, 1, 1, 1]),
+        ("constant_with_warmup", 2, [0, 0.5, 1, 1, 1]),
+        ("linear", 2, [0, 0.5, 1, 2 / 3, 1 / 3]),
+        ("cosine", 2, [0, 0.5, 1, 0.75, 0.25]),
     ],
 )
-def test_the_rate_over_a_run_of_five_steps(toybox: BaseModel, shape: str, expected: list[float]) -> None:
-    """Two steps of warm-up; the rate each step is really taken at."""
-    config = OptimConfig(learning_rate=1.0, lr_scheduler=shape, lr_warmup_steps=2)  # type: ignore[arg-type]
+def test_the_rate_over_a_run_of_five_steps(toybox: BaseModel, shape: str, warmup: int, expected: list[float]) -> None:
+    """The rate each step is really taken at."""
+    config = OptimConfig(learning_rate=1.0, lr_scheduler=shape, lr_warmup_steps=warmup)  # type: ignore[arg-type]
     optimizer = adamw(inject(toybox, AdapterConfig(rank=1, targets=r"mid_block.*attn1\.to_q$")), config)
     schedule = learning_rate_schedule(optimizer, config, 5)
     taken = []

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from mortal import life_of
-from training_runs import Heard, adapter_bytes, contents, metrics, run_it, small_config, tensors
+from training_runs import Heard, adapter_bytes, contents, metrics, run_it, small_config
 
 from dora_diffusion.cli import main
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.files import load_yaml
 from dora_diffusion.errors import DataError, DoraError, TrainingError
-from dora_diffusion.formats import write_safetensors
-from dora_diffusion.models import resolve
+from dora_diffusion.models import BaseModel, load_base
 from dora_diffusion.training.events import Finished, Note, StepDone
 from dora_diffusion.training.run_folder import RunFolder
 
@@ -133,12 +133,14 @@ def test_another_base_under_the_same_name_is_refused(tmp_path: Path, monkeypatch
     """Magnitudes belong to one checkpoint; going on over another would say nothing and end in wrong colours."""
     config = small_config(tmp_path / "run", 2, adapter={"rank": 1})
     run_it(config, stop_after=1)
-    changed = shutil.copytree(resolve("toybox"), tmp_path / "base", copy_function=shutil.copyfile)
-    weights = changed / "text_encoder" / "model.fp16.safetensors"
-    values = tensors(weights)
-    values["text_model.final_layer_norm.bias"] += 0.25
-    write_safetensors(weights, values, {})
-    monkeypatch.setenv("DORA_DIFFUSION_TOYBOX", str(changed))
+
+    def load_another(*arguments: Any, **options: Any) -> BaseModel:
+        base = load_base(*arguments, **options)
+        with torch.no_grad():
+            next(base.pipe.text_encoder.parameters()).add_(0.01)
+        return base
+
+    monkeypatch.setattr("dora_diffusion.training.assembly.load_base", load_another)
     with pytest.raises(TrainingError, match="checkpoint-1 cannot be resumed: base was [0-9a-f]+ and is [0-9a-f]+"):
         run_it(config)
 
