@@ -4,11 +4,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-# The embedded base's weights are not in the package yet: they are read from this folder.
-ifneq ($(wildcard ../shared/prototype/toybox_v0/model_index.json),)
-export DORA_DIFFUSION_TOYBOX ?= $(abspath ../shared/prototype/toybox_v0)
-endif
-
 # Two workers of one thread each: the same time as one worker of two, and no thread waits for another's core.
 TEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadscope
 

@@ -71,11 +71,6 @@ _PACKAGES = (
 _FEATURES = (
     ("the web studio", "gradio", "dora-diffusion[ui]"),
     ("attention by xformers", "xformers", "dora-diffusion[xformers]"),
-    ("8-bit optimizers", "bitsandbytes", "dora-diffusion[quant]"),
-    ("quantised base models", "torchao", "dora-diffusion[quant]"),
-    ("the Prodigy optimizer", "prodigyopt", "dora-diffusion[optim]"),
-    ("schedule-free optimizers", "schedulefree", "dora-diffusion[optim]"),
-    ("plots", "matplotlib", "dora-diffusion[eval]"),
     ("the tensorboard tracker", "tensorboard", "dora-diffusion[trackers]"),
     ("the wandb tracker", "wandb", "dora-diffusion[trackers]"),
     ("the trackio tracker", "trackio", "dora-diffusion[trackers]"),

@@ -13,9 +13,6 @@ from dora_diffusion.config import DoctorConfig
 from dora_diffusion.data.checks import check_photos, folder_findings
 from dora_diffusion.errors import MachineError
 
-# The native resolution of Stable Diffusion 1; the doctor is asked before a model is chosen.
-_RESOLUTION = 512
-
 
 def run(arguments: list[str]) -> int:
     """Print the diagnosis. Returns 2 if a photo cannot be used, else 0.
@@ -24,7 +21,9 @@ def run(arguments: list[str]) -> int:
         DoraError: a flag is wrong, or the folder of the photos is.
     """
     config = parse(DoctorConfig, arguments, command="doctor")
-    document = _machine() | {"photos": _photos(config.instance_data_dir) if config.instance_data_dir else None}
+    document = _machine() | {
+        "photos": _photos(config.instance_data_dir, config.resolution) if config.instance_data_dir else None
+    }
     text = json.dumps(document, indent=2) if config.as_json else "\n".join(_lines(document))
     # A file name may hold bytes that are no text in any encoding; they are shown escaped rather than crash the doctor.
     print(text.encode("utf-8", "backslashreplace").decode("utf-8"))
@@ -55,11 +54,11 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _photos(folder: Path) -> dict[str, Any]:
-    reports = check_photos(folder, _RESOLUTION)
+def _photos(folder: Path, resolution: int) -> dict[str, Any]:
+    reports = check_photos(folder, resolution)
     return {
         "folder": str(folder),
-        "resolution": _RESOLUTION,
+        "resolution": resolution,
         "findings": [asdict(finding) for finding in folder_findings(reports)],
         "reports": [
             {

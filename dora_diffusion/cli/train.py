@@ -1,6 +1,7 @@
 """``dora-diffusion train [CONFIG.yaml] [flags]``, which ``scripts/train_dreambooth_dora.py`` runs too."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         stop.set()
+        print("\nStopping: the run is saved first. Once more to end it at once.", file=sys.stderr)
         signal.signal(number, signal.SIG_DFL)
 
     before = {number: signal.signal(number, ask) for number in STOPPING}

@@ -170,9 +170,11 @@ class RunConfig(Settings):
     )
     cpu: bool = free(False, "train on the CPU even where there is a GPU")
     checkpointing_steps: int = free(
-        500, "write checkpoint-<step>/ every so many steps; 0 writes none but the last", ge=0
+        100, "write checkpoint-<step>/ every so many steps; 0 writes none but the last", ge=0
     )
-    checkpoints_total_limit: int | None = free(None, "keep this many checkpoints, deleting the oldest", ge=1)
+    checkpoints_total_limit: int | None = free(
+        3, "keep this many checkpoints, deleting the oldest; None keeps all", ge=1
+    )
     resume_from_checkpoint: str = free("latest", "'latest', or the name of a checkpoint folder of this run")
     validation_prompt: list[str] = free([], "prompts of the previews")
     validation_steps: int = free(0, "draw previews every so many steps; 0 draws them at the end only", ge=0)

@@ -23,7 +23,7 @@ class GenerateConfig(Settings):
 
     adapter: Path | None = free(None, "run folder or adapter file; left out, the base model alone draws")
     pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the adapter was trained on")
-    prompt: str = free("a photo of sks toy", "what to draw")
+    prompt: str | None = free(None, "what to draw; left out, the prompt the adapter was taught with")
     negative_prompt: str = free("", "what to keep out")
     strength: float = free(1.0, "0 is the base, 1 the adapter; linear in the weights", ge=-2, le=3)
     mode: Literal["merged", "live"] = free("merged", "merge the adapter into the weights first, or keep it beside them")
@@ -73,6 +73,7 @@ class DoctorConfig(Settings):
     """What this machine has, and whether the photos are fit for training."""
 
     instance_data_dir: Path | None = free(None, "folder with photos to check")
+    resolution: int = free(512, "side in pixels that the photos are to be trained at", ge=32, le=4096)
     as_json: bool = free(False, "print one JSON document instead of text (also --json)")
 
 

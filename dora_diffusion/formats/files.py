@@ -78,7 +78,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         why = str(error).splitlines()[0].removeprefix("Error while deserializing header: ")
         raise FormatError(
-            f"{path} is no whole safetensors file ({why}); it may have been cut off in a download."
+            f"{path} is no whole safetensors file ({why}); it may have been cut off as it was written or downloaded."
         ) from None
 
 

@@ -7,6 +7,7 @@ import torch
 
 from dora_diffusion.adapters import AdapterState, inject_state
 from dora_diffusion.config import GenerateConfig
+from dora_diffusion.errors import ConfigError
 from dora_diffusion.formats import load_adapter
 from dora_diffusion.inference.device import place
 from dora_diffusion.inference.draw import Drawing, OnStep, draw, sampler_name
@@ -20,10 +21,12 @@ def generate(config: GenerateConfig, on_step: OnStep | None = None) -> list[Path
     """Draw ``config.num_images`` pictures and return the files, each carrying its settings.
 
     Raises:
+        ConfigError: no prompt was given, and the adapter knows none.
         ModelError, FormatError, AdapterError: base or adapter cannot be read, or do not fit.
     """
     check_writable(config.output_dir, 0)
     state = load_adapter(config.adapter) if config.adapter else None
+    prompt = _prompt_for(config, state)
     base = _load(config, state)
     if state is not None:
         apply_adapter(base, state, config.strength, live=config.mode == "live")
@@ -36,14 +39,32 @@ def generate(config: GenerateConfig, on_step: OnStep | None = None) -> list[Path
         config.sampler,
         config.sample_batch_size,
     )
-    seeds = [config.seed + k for k in range(config.num_images)]
-    images = draw(base, [config.prompt] * len(seeds), seeds, drawing, on_step)
-    settings = picture_settings(config, base)
-    start = _next_number(config.output_dir)
-    return [
-        save_picture(image, config.output_dir / f"{start + k:05d}.png", {**settings, "seed": seed})
-        for k, (image, seed) in enumerate(zip(images, seeds, strict=True))
-    ]
+    settings = picture_settings(config, prompt, base)
+    first = _next_number(config.output_dir)
+    paths: list[Path] = []
+    # Batch by batch, so that what is drawn is kept when the rest is interrupted.
+    for start in range(0, config.num_images, config.sample_batch_size):
+        seeds = [config.seed + k for k in range(start, min(start + config.sample_batch_size, config.num_images))]
+        images = draw(base, [prompt] * len(seeds), seeds, drawing, _offset(on_step, start, config))
+        for image, seed in zip(images, seeds, strict=True):
+            path = config.output_dir / f"{first + len(paths):05d}.png"
+            paths.append(save_picture(image, path, {**settings, "seed": seed}))
+    return paths
+
+
+def _prompt_for(config: GenerateConfig, state: AdapterState | None) -> str:
+    prompt = config.prompt or (state.metadata.get("instance_prompt") if state else None)
+    if not prompt:
+        raise ConfigError("What shall be drawn? Give --prompt 'a photo of ...'.")
+    return prompt
+
+
+def _offset(on_step: OnStep | None, start: int, config: GenerateConfig) -> OnStep | None:
+    """Count the steps of one batch as part of all pictures'."""
+    if on_step is None:
+        return None
+    steps = config.num_inference_steps
+    return lambda done, _: on_step(start * steps + done, config.num_images * steps)
 
 
 def apply_adapter(base: BaseModel, state: AdapterState, strength: float, *, live: bool) -> None:
@@ -55,10 +76,10 @@ def apply_adapter(base: BaseModel, state: AdapterState, strength: float, *, live
         MergedWeights(base, keep=0).switch(state, strength)
 
 
-def picture_settings(config: GenerateConfig, base: BaseModel) -> dict[str, Any]:
+def picture_settings(config: GenerateConfig, prompt: str, base: BaseModel) -> dict[str, Any]:
     """What a picture remembers of how it was made."""
     return {
-        "prompt": config.prompt,
+        "prompt": prompt,
         "negative_prompt": config.negative_prompt,
         "num_inference_steps": config.num_inference_steps,
         "guidance_scale": config.guidance_scale,

@@ -56,13 +56,22 @@ def resolve(name: str) -> str:
     """
     if name != "toybox":
         return name
-    folder = Path(os.environ.get(TOYBOX_VARIABLE) or Path(__file__).parents[1] / "toybox" / "model")
+    folder = _toybox_folder()
     if not (folder / "model_index.json").is_file():
         raise ModelError(
             f"The embedded base model 'toybox' has no weights at {folder}. Set {TOYBOX_VARIABLE} to the folder that "
             "holds them, or name another base with --pretrained_model_name_or_path."
         )
     return str(folder)
+
+
+def _toybox_folder() -> Path:
+    """Where the variable says; else in the package; else, until the package has its own, beside the checkout."""
+    package = Path(__file__).parents[1]
+    inside, beside = package / "toybox" / "model", package.parents[1] / "shared" / "prototype" / "toybox_v0"
+    if TOYBOX_VARIABLE in os.environ:
+        return Path(os.environ[TOYBOX_VARIABLE])
+    return beside if not inside.is_dir() and beside.is_dir() else inside
 
 
 def _read_index(source: str, name: str, revision: str | None) -> dict[str, Any]:

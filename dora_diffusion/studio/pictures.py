@@ -79,10 +79,11 @@ class Pictures:
         if adapter is None:
             raise StudioError(f"{subject.id} is not trained yet. Press Train first; pictures come after it.")
         _check(prompt, strength, seed, num_images)
+        words = " ".join(prompt.split())
         settings = GenerateConfig(
             adapter=adapter,
             pretrained_model_name_or_path=subject.base,
-            prompt=" ".join(prompt.split()),
+            prompt=words,
             strength=strength,
             seed=seed,
             num_images=num_images,
@@ -91,7 +92,7 @@ class Pictures:
             pipeline = self._pipeline(subject.base)
             pipeline.switch(adapter, strength)
             drawn = pipeline.draw(
-                prompt=settings.prompt,
+                prompt=words,
                 negative_prompt=settings.negative_prompt,
                 seed=seed,
                 num_images=num_images,

@@ -44,10 +44,11 @@ Write `{config.data.trigger}` in a prompt to call it.
 {pictures}
 
 ```python
+import torch
 from diffusers import StableDiffusionPipeline
 
-pipe = StableDiffusionPipeline.from_pretrained("{base.name}")
-pipe.load_lora_weights("{folder.name}")
+pipe = StableDiffusionPipeline.from_pretrained("{base.name}", dtype=torch.float32)
+pipe.load_lora_weights("{folder.name}")  # this folder
 image = pipe("{prompt}").images[0]
 ```
 

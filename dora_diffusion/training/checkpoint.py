@@ -86,9 +86,7 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
     try:
         trainer = json.loads((checkpoint / TRAINER).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise FormatError(
-            f"{checkpoint / TRAINER} is not whole ({error}). Delete {checkpoint.name} to resume from the one before."
-        ) from None
+        raise FormatError(f"{checkpoint / TRAINER} is not whole ({error}).") from None
     for what, now in progress.guard.items():
         then = trainer["guard"].get(what)
         if then != now:
@@ -96,11 +94,13 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
                 f"{checkpoint.name} cannot be resumed: {what} was {then} and is {now}. Restore it, or start again with "
                 "--overwrite."
             )
+    # Everything is read before anything is changed: a damaged file must leave the run as it was.
     tensors, _ = read_safetensors(checkpoint / ADAPTER)
+    moments, _ = read_safetensors(checkpoint / OPTIMIZER)
     with torch.no_grad():
         for buffer in progress.adapter.buffers:
             buffer.parameter.copy_(tensors[_buffer_name(buffer)])
-    _restore_optimizer(progress.optimizer, read_safetensors(checkpoint / OPTIMIZER)[0], trainer["optimizer"])
+    _restore_optimizer(progress.optimizer, moments, trainer["optimizer"])
     progress.schedule.load_state_dict(trainer["schedule"])
     # The schedule sets the optimizer's rates when it is stepped, not when it is loaded: the first step would run at
     # step 0's.

@@ -60,7 +60,8 @@ class ProgressBar:
                 pass
             case Finished(step, path, stopped):
                 self.close()
-                self._say(f"{'Stopped' if stopped else 'Done'} after {step} steps: {path}")
+                more = " (the same command goes on)" if stopped else ""
+                self._say(f"{'Stopped' if stopped else 'Done'} after {step} steps: {path}{more}")
 
     def _turn(self, what: str, done: int, total: int, **postfix: str) -> None:
         if self._bar is None or self._doing != what:

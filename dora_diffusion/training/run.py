@@ -9,11 +9,12 @@ from accelerate import Accelerator
 
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.fields import value_at, walk
+from dora_diffusion.errors import FormatError, TrainingError
 from dora_diffusion.formats import WEIGHTS_NAME
 from dora_diffusion.registry import FORMATS
 from dora_diffusion.training.assembly import Assembly, assemble, photo_paths
 from dora_diffusion.training.card import write_card
-from dora_diffusion.training.checkpoint import load_checkpoint, save_checkpoint
+from dora_diffusion.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from dora_diffusion.training.events import (
     Finished,
     Note,
@@ -66,7 +67,7 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
     tell = on_event if accelerator.is_main_process else ignore
     if folder.is_finished():
         return _already_finished(folder, tell)
-    checkpoint = None if config.run.overwrite else folder.resume_point()
+    points = [] if config.run.overwrite else folder.resume_points()
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     try:
@@ -76,9 +77,7 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
     if accelerator.is_main_process:
         folder.open()
     accelerator.wait_for_everyone()
-    if checkpoint is not None:
-        load_checkpoint(checkpoint, parts.progress)
-        tell(Note(f"Resuming from {checkpoint.name}."))
+    _resume(points, parts.progress, tell)
     if accelerator.is_main_process:
         folder.drop_metrics_after(parts.progress.step)
     start_trackers(accelerator, {name: value_at(config, name) for name, _ in walk(TrainConfig)})
@@ -91,6 +90,25 @@ def _already_finished(folder: RunFolder, tell: OnEvent) -> TrainResult:
     tell(Note(f"The run in {folder.path} is finished. To go on, raise --max_train_steps; to start again, --overwrite."))
     tell(Finished(done, adapter, False))
     return TrainResult(folder.path, adapter, done, False, float("nan"))
+
+
+def _resume(points: list[Path], progress: Progress, tell: OnEvent) -> None:
+    """Load the first checkpoint that is whole.
+
+    Raises:
+        TrainingError: there are some and none is whole.
+    """
+    for checkpoint in points:
+        try:
+            load_checkpoint(checkpoint, progress)
+        except FormatError as error:
+            tell(Note(f"{checkpoint.name} is damaged: {error}"))
+            continue
+        tell(Note(f"Resuming from {checkpoint.name}."))
+        return
+    if points:
+        names = ", ".join(checkpoint.name for checkpoint in points)
+        raise TrainingError(f"No checkpoint of this run is whole (looked at {names}); start again with --overwrite.")
 
 
 def _stopped_early(folder: RunFolder, tell: OnEvent) -> TrainResult:

@@ -99,8 +99,8 @@ class RunFolder:
             else:
                 path.unlink(missing_ok=True)
 
-    def resume_point(self) -> Path | None:
-        """The checkpoint to go on from: the latest, or the one named.
+    def resume_points(self) -> list[Path]:
+        """The checkpoints to go on from, the best first: from the latest back, or the one named alone.
 
         Raises:
             TrainingError: the one named is not there.
@@ -108,11 +108,10 @@ class RunFolder:
         found = checkpoints(self.path)
         wanted = self.config.run.resume_from_checkpoint
         if wanted == "latest":
-            usable = [path for path in found if step_of(path) <= self.config.run.max_train_steps]
-            return usable[-1] if usable else None
+            return [path for path in reversed(found) if step_of(path) <= self.config.run.max_train_steps]
         for path in found:
             if path.name == Path(wanted).name:
-                return path
+                return [path]
         names = ", ".join(path.name for path in found) or "none"
         raise TrainingError(f"{self.path} has no checkpoint {wanted!r}; it has: {names}.")
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from dora_diffusion.config import GenerateConfig
-from dora_diffusion.errors import DataError
+from dora_diffusion.errors import ConfigError, DataError
 from dora_diffusion.formats import WEIGHTS_NAME
 from dora_diffusion.formats.diffusers_format import DIFFUSERS
 from dora_diffusion.inference import Drawing, MergedPipeline, draw_tensor, generate, read_settings
@@ -113,3 +113,22 @@ def test_a_merged_pipeline_switches_between_folder_and_base(run_folder):
     assert (base != with_subject).any()
     pipeline.switch(None)
     assert (np.asarray(pipeline.draw(prompt="a photo of sks teapot", num_inference_steps=2)[0]) == base).all()
+
+
+def test_without_a_prompt_the_one_of_the_training_is_drawn(run_folder, tmp_path):
+    (path,) = generate(GenerateConfig(adapter=run_folder, output_dir=tmp_path / "out", **FEW))
+    assert read_settings(path)["prompt"] == "a photo of sks teapot"
+    with pytest.raises(ConfigError, match="--prompt"):
+        generate(GenerateConfig(output_dir=tmp_path / "out", **FEW))
+
+
+def test_what_is_drawn_is_kept_when_the_rest_is_interrupted(tmp_path):
+    def interrupt(done, total):
+        assert total == 3 * FEW["num_inference_steps"]
+        if done > 2 * FEW["num_inference_steps"]:
+            raise KeyboardInterrupt
+
+    settings = {**FEW, "num_images": 3, "sample_batch_size": 1}
+    with pytest.raises(KeyboardInterrupt):
+        generate(GenerateConfig(prompt="a photo of a mug", output_dir=tmp_path / "out", **settings), interrupt)
+    assert [path.name for path in sorted((tmp_path / "out").glob("*.png"))] == ["00000.png", "00001.png"]

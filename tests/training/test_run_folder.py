@@ -236,12 +236,12 @@ def test_a_checkpoint_of_a_run_that_is_not_there_is_refused_before_anything_is_w
 @pytest.mark.parametrize("wanted", ["checkpoint-2", "some/where/checkpoint-2", "checkpoint-2/"])
 def test_a_checkpoint_is_found_by_name_and_by_path(finished_run: Path, wanted: str) -> None:
     folder = RunFolder(small_config(finished_run, 9, run={"resume_from_checkpoint": wanted}))
-    assert folder.resume_point() == finished_run / "checkpoint-2"
+    assert folder.resume_points() == [finished_run / "checkpoint-2"]
 
 
 def test_the_latest_is_the_newest_that_is_not_past_the_end(finished_run: Path) -> None:
     for steps, expected in ((9, "checkpoint-3"), (3, "checkpoint-3"), (2, "checkpoint-2")):
-        assert RunFolder(small_config(finished_run, steps)).resume_point() == finished_run / expected
+        assert RunFolder(small_config(finished_run, steps)).resume_points()[0] == finished_run / expected
 
 
 def test_the_written_settings_resume_from_the_latest(copy_of_finished: Copy) -> None:

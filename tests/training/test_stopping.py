@@ -1,4 +1,4 @@
-"""Asked to stop, a run leaves something that goes on, at whatever point it is asked."""
+"""A run that was stopped, or whose newest checkpoint is damaged, goes on."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from training_runs import small_config
 from dora_diffusion.errors import ConfigError, TrainingError
 from dora_diffusion.formats import WEIGHTS_NAME
 from dora_diffusion.training import train
-from dora_diffusion.training.events import ClassImages, Event, PreviewReady
+from dora_diffusion.training.events import ClassImages, Event, Note, PreviewReady
 
 PRIOR = {
     "with_prior_preservation": True,
@@ -70,3 +70,34 @@ def test_previews_are_drawn_at_the_end_without_being_asked_for_on_the_way(tmp_pa
 def test_a_warm_up_that_would_be_ignored_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="constant_with_warmup"):
         small_config(tmp_path / "run", optim={"lr_warmup_steps": 5, "lr_scheduler": "constant"})
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [("adapter.safetensors", "cut"), ("optimizer.safetensors", "gone"), ("trainer.json", "cut")],
+)
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, file: str, damage: str) -> None:
+    whole = train(small_config(tmp_path / "whole", 4)).adapter.read_bytes()
+    run = {"checkpointing_steps": 1, "checkpoints_total_limit": None}
+    train(small_config(tmp_path / "run", 3, run=run))
+    path = tmp_path / "run" / "checkpoint-3" / file
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-20])
+    else:
+        path.unlink()
+    heard: list[Event] = []
+    result = train(small_config(tmp_path / "run", 4, run=run), heard.append)
+    notes = [event.message for event in heard if isinstance(event, Note)]
+    assert any("checkpoint-3 is damaged" in note for note in notes)
+    assert "Resuming from checkpoint-2." in notes
+    assert result.adapter.read_bytes() == whole
+
+
+def test_nothing_but_damaged_checkpoints_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
+    train(small_config(tmp_path / "run", 2))
+    path = tmp_path / "run" / "checkpoint-2" / "optimizer.safetensors"
+    path.write_bytes(b"cut")
+    before = (tmp_path / "run" / WEIGHTS_NAME).read_bytes()
+    with pytest.raises(TrainingError, match="No checkpoint of this run is whole .*checkpoint-2.*--overwrite"):
+        train(small_config(tmp_path / "run", 3))
+    assert (tmp_path / "run" / WEIGHTS_NAME).read_bytes() == before

@@ -21,7 +21,8 @@ def build(studio: Studio, pictures: Pictures) -> gr.Blocks:
     """The page over a studio; made, not yet served."""
     with gr.Blocks(title="DoRA Studio", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.Markdown(
-            "# DoRA Studio\nTeach a picture model one subject from a handful of photos. Nothing leaves this computer."
+            "# DoRA Studio\nTeach the embedded small model one subject from a handful of photos. "
+            "Nothing leaves this computer; other base models are taught from the command line."
         )
         teach = _teach_part()
         create = _create_part()
