@@ -103,7 +103,7 @@ def draw_sheet(training: TrainConfig, path: Path) -> Path:
             return Row(label, pictures)
 
         rows = [
-            row("base", plain, 0.0, 0),
+            row(f"base (a {noun})", plain, 0.0, 0),
             row("personalised", prompts, 1.0, 1),
             row("strength 0.5", prompts, 0.5, 2),
         ]

@@ -19,6 +19,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def freed_memory_goes_back() -> Iterator[None]:
+    """The trainer's allocator setting lasts for the process, and a process of tests would only grow by it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dora_diffusion.training.run.keep_freed_memory", lambda: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_signals() -> Iterator[None]:
     """The command line's answer to Ctrl+C does not outlive a test that calls it."""

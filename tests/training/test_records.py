@@ -181,3 +181,28 @@ def test_events_come_in_order(with_previews: tuple[Path, Heard]) -> None:
     (finished,) = heard.of(Finished)
     assert (finished.step, finished.stopped) == (4, False)
     assert finished.path.read_bytes() == adapter_bytes(folder)
+
+
+def test_the_allocator_setting_is_asked_of_glibc_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where there is none, nothing happens."""
+    import ctypes
+
+    from dora_diffusion.training.hardware import keep_freed_memory
+
+    asked: list[tuple[int, int]] = []
+
+    class Library:
+        @staticmethod
+        def mallopt(parameter: int, value: int) -> int:
+            asked.append((parameter, value))
+            return 1
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Library)
+    keep_freed_memory()
+    assert asked == [(-1, 2**30), (-3, 2**30)]
+
+    def missing(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    keep_freed_memory()
