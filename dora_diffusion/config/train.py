@@ -71,7 +71,7 @@ class DataConfig(Settings):
     cache_latents: bool = free(True, "encode a photo once when neither its crop nor anything else about it changes")
 
     @model_validator(mode="after")
-    def _prompt_can_be_made(self) -> "DataConfig":
+    def _resolution_fits_the_latents(self) -> "DataConfig":
         if self.resolution is not None and self.resolution % 8:
             raise ConfigError(f"resolution must be a multiple of 8, got {self.resolution}.")
         return self

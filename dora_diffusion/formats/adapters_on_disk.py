@@ -39,12 +39,12 @@ def load_adapter(path: str | Path) -> AdapterState:
         FormatError: there is none, or no known format reads it.
     """
     file = adapter_file(Path(path))
-    tensors, _ = read_safetensors(file)
+    tensors, header = read_safetensors(file)
     keys = list(tensors)
     for name in FORMATS:
         format_ = FORMATS.load(name)
         if format_.recognises(keys):
-            state: AdapterState = format_.read(file)
+            state: AdapterState = format_.read(file, tensors, header)
             return state
     raise FormatError(
         f"{file} is no adapter that can be read here (first key: {keys[0] if keys else 'none'}). "

@@ -11,14 +11,13 @@ transformers 5 drops them; everything is float32. What the readers do not need s
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from dora_diffusion.adapters import AdapterState, Fingerprint, LayerState
 from dora_diffusion.errors import FormatError
-from dora_diffusion.formats.files import check_finite, read_safetensors, write_safetensors
+from dora_diffusion.formats.files import check_finite, write_safetensors
 
 DOWN, UP, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector.weight"
 PREFIX = "dora_diffusion."
@@ -28,7 +27,6 @@ class DiffusersFormat:
     """Writes and reads the file that ``pipe.load_lora_weights(folder)`` loads."""
 
     name = "diffusers"
-    readers = "diffusers, PEFT"
 
     def recognises(self, keys: list[str]) -> bool:
         """Whether these tensor names are of this format."""
@@ -47,13 +45,16 @@ class DiffusersFormat:
         }
         write_safetensors(path, tensors, own)
 
-    def read(self, path: Path) -> AdapterState:
+    def read(self, path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> AdapterState:
         """Read a file of ours, or one that diffusers' or PEFT's own scripts wrote in this layout.
+
+        Args:
+            path: of the file, for messages.
+            tensors, header: what ``read_safetensors`` found in it.
 
         Raises:
             FormatError: it is not whole, or a layer lacks a part.
         """
-        tensors, header = read_safetensors(path)
         check_finite(path, tensors)
         names = [key.removesuffix(DOWN) for key in tensors if key.endswith(DOWN)]
         if not names:
@@ -107,11 +108,6 @@ def _read_fingerprint(path: Path, text: str) -> Fingerprint:
         return {name: [float(norm) for norm in norms] for name, norms in json.loads(text).items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise FormatError(f"{path} holds a fingerprint of its base that cannot be read: {error}.") from None
-
-
-def with_metadata(state: AdapterState, **metadata: str) -> AdapterState:
-    """A copy of ``state`` with more metadata."""
-    return replace(state, metadata={**state.metadata, **metadata})
 
 
 DIFFUSERS = DiffusersFormat()

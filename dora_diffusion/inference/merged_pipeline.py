@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dora_diffusion.adapters import AdapterState, find_layers, merged_weights, modules_weights, warn_if_other_base
-from dora_diffusion.formats import load_adapter
+from dora_diffusion.formats import adapter_file, load_adapter
 from dora_diffusion.inference.device import place
 from dora_diffusion.inference.draw import Drawing, OnStep, draw
 from dora_diffusion.models import BaseModel, choose_attention, load_base
@@ -138,8 +138,6 @@ class MergedPipeline:
 
 def _load_once(states: dict[str, AdapterState], adapter: Path) -> tuple[AdapterState, str]:
     """The adapter's state, read again only when its file changed."""
-    from dora_diffusion.formats import adapter_file
-
     file = adapter_file(adapter)
     stat = file.stat()
     key = f"{file.resolve()}:{stat.st_mtime_ns}:{stat.st_size}"

@@ -11,11 +11,11 @@ from accelerate.state import AcceleratorState
 
 from dora_diffusion.config import RunConfig
 from dora_diffusion.errors import MachineError
+from dora_diffusion.inference.device import PRECISIONS
 from dora_diffusion.machine import require_package
 
-DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names and numbers of glibc's malloc.h
-TRACKERS = {"tensorboard": "tensorboard", "wandb": "wandb", "trackio": "trackio"}
+TRACKERS = ("tensorboard", "wandb", "trackio")
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:
@@ -28,7 +28,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     for name in wanted:
         if name not in TRACKERS:
             raise MachineError(f"report_to knows {', '.join(TRACKERS)} and none, got {name!r}.")
-        require_package(TRACKERS[name], "trackers", f"--report_to {name}")
+        require_package(name, "trackers", f"--report_to {name}")
     # accelerate keeps its settings for the life of the process; a second run in it (the studio's, a test's) brings
     # its own.
     AcceleratorState._reset_state(False)
@@ -75,7 +75,7 @@ def keep_freed_memory() -> None:
 
 def base_dtype(accelerator: Accelerator) -> torch.dtype:
     """The precision of the frozen base."""
-    return DTYPES.get(accelerator.mixed_precision, torch.float32)
+    return PRECISIONS.get(accelerator.mixed_precision, torch.float32)
 
 
 def average_gradients(accelerator: Accelerator, gradients: list[torch.Tensor]) -> None:

@@ -1,7 +1,6 @@
 """What listens to a run: a progress bar, the metrics file, the status file."""
 
 import json
-import logging
 import os
 import sys
 from pathlib import Path
@@ -21,8 +20,6 @@ from dora_diffusion.training.events import (
     StepDone,
 )
 from dora_diffusion.training.run_folder import CONFIG, METRICS, STATUS
-
-logger = logging.getLogger(__name__)
 
 
 def everyone(*listeners: OnEvent) -> OnEvent:
