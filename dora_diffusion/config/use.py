@@ -69,6 +69,30 @@ class InspectConfig(Settings):
     as_json: bool = free(False, "print one JSON document instead of a table (also --json)")
 
 
+class EvaluateConfig(Settings):
+    """How well an adapter of the embedded base learned its subject: likeness, prompt-following, leakage, drift."""
+
+    adapter: Path | None = free(None, "run folder or adapter file")
+    instance_data_dir: Path | None = free(None, "the photos it was taught with; left out, those its run names")
+    held_out_data_dir: Path | None = free(
+        None, "other photos of the subject, not trained on; left out, the training photos are compared with one another"
+    )
+    description: str | None = free(
+        None, "the subject in words the base knows, 'red striped mug'; left out, its main colour as the eye sees it"
+    )
+    strength: float = free(1.0, "0 is the base, 1 the adapter", ge=-2, le=3)
+    seed: int = free(0, "seed of the first picture; each next one adds 1", ge=0)
+    num_images: int = free(3, "pictures a scene; there are eight scenes", ge=1, le=100)
+    num_drift_images: int = free(2, "pictures of every other class; 0 leaves drift out", ge=0, le=100)
+    sample_batch_size: int = free(4, "pictures made at once", ge=1)
+    num_inference_steps: int = free(25, "sampling steps", ge=1, le=1000)
+    guidance_scale: float = free(5.0, "how strictly the prompt is followed", ge=0, le=50)
+    sampler: SamplerName = free("model", f"model (the base's own), {', '.join(SAMPLERS)}")
+    cpu: bool = free(False, "draw on the CPU even where there is a GPU")
+    as_json: bool = free(False, "print one JSON document instead of a table (also --json)")
+    output_dir: Path | None = free(None, "folder for report.json and a sheet; left out, nothing is written")
+
+
 class DoctorConfig(Settings):
     """What this machine has, and whether the photos are fit for training."""
 
