@@ -4,14 +4,14 @@ import contextlib
 import io
 import re
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import tyro
 from pydantic import BaseModel
 
 from dora_diffusion.cli.aliases import REPLACED, apply_aliases
 from dora_diffusion.config.fields import walk
-from dora_diffusion.config.files import load_yaml
+from dora_diffusion.config.files import build, read_yaml
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.registry import did_you_mean
 
@@ -22,6 +22,8 @@ _VALUE = re.compile(r"Error parsing (?P<flag>--\w+): .*(?P<what>literal for int|
 _CHOICE = re.compile(
     r"invalid choice (?P<given>'.*') for argument '(?P<flag>--\w+)'\. Expected one of \((?P<known>.*)\)"
 )
+# Lines are arguments: "--preset", then its value, in the same one or the next.
+_PRESET = re.compile(r"^--preset[=\n](?P<name>[^-\n][^\n]*)$", re.MULTILINE)
 _MISSING = re.compile(r"Missing value for argument '(?P<flag>--\w+)'")
 
 
@@ -33,10 +35,7 @@ def parse(kind: type[Model], arguments: list[str], command: str, takes: str = "[
     Raises:
         ConfigError: an unknown flag (with the nearest one), a value that is none, or a broken YAML file.
     """
-    default = None
-    if arguments and not arguments[0].startswith("-") and Path(arguments[0]).suffix in (".yaml", ".yml"):
-        default = load_yaml(kind, Path(arguments[0]))
-        arguments = arguments[1:]
+    default, arguments = _below_the_flags(kind, arguments)
     flags = {f"--{name.rpartition('.')[2]}" for name, _ in walk(kind)}
     printed = io.StringIO()
     try:
@@ -57,6 +56,18 @@ def parse(kind: type[Model], arguments: list[str], command: str, takes: str = "[
     if unknown:
         raise ConfigError(f"{_unknown(unknown[0], flags)} See: dora-diffusion {command} --help")
     return cast(Model, settings)
+
+
+def _below_the_flags(kind: type[Model], arguments: list[str]) -> tuple[Model | None, list[str]]:
+    """What the flags override, and the flags: the preset that one of them names, under a leading ``*.yaml``."""
+    given: dict[str, Any] = {}
+    where = ""
+    if arguments and not arguments[0].startswith("-") and Path(arguments[0]).suffix in (".yaml", ".yml"):
+        where, arguments = arguments[0], arguments[1:]
+        given = read_yaml(Path(where))
+    if "preset" in kind.model_fields and (named := _PRESET.search("\n".join(arguments))):
+        given["preset"] = named["name"]
+    return (build(kind, given, where) if given or where else None), arguments
 
 
 def _unknown(argument: str, flags: set[str]) -> str:

@@ -30,6 +30,15 @@ def load_yaml(kind: type[Model], path: Path) -> Model:
     Raises:
         ConfigError: no such file, not YAML, an unknown key (with the nearest known one), or a value out of range.
     """
+    return build(kind, read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> dict[Any, Any]:
+    """What a YAML file of settings holds, by name.
+
+    Raises:
+        ConfigError: no such file, not YAML, or something else than names with values.
+    """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
@@ -40,14 +49,15 @@ def load_yaml(kind: type[Model], path: Path) -> Model:
         content = {}
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold settings by name, got {type(content).__name__}.")
-    return build(kind, content, str(path))
+    return content
 
 
 def build(kind: type[Model], content: dict[Any, Any], where: str) -> Model:
     """Settings from nested dictionaries; an empty section keeps its defaults.
 
     Raises:
-        ConfigError: in one line, naming ``where``: an unknown name, or a value out of range.
+        ConfigError: in one line, beginning with ``where`` if that is not empty: an unknown name, or a value out of
+            range.
     """
     given = {name: {} if value is None and _section(kind, name) else value for name, value in content.items()}
     homes = {dotted.rpartition(".")[2]: dotted.rpartition(".")[0] for dotted, _ in walk(kind)}
@@ -55,7 +65,7 @@ def build(kind: type[Model], content: dict[Any, Any], where: str) -> Model:
         _check_names(kind, given, homes)
         return kind(**given)
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from None
 
 
 def _section(kind: type[BaseModel], name: object) -> type[BaseModel] | None:

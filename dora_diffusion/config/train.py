@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, model_validator
 
 from dora_diffusion.config.fields import Settings, free, identity
+from dora_diffusion.config.presets import over_preset, preset_names
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.registry import ADAPTERS, ATTENTION_BACKENDS, OPTIMIZERS
 
@@ -187,14 +188,20 @@ class RunConfig(Settings):
 
 
 class TrainConfig(Settings):
-    """Everything a training run is made from."""
+    """Everything a training run is made from. Defaults, under the preset if one is named, under what is given."""
 
+    preset: str | None = free(None, f"settings that suit a base, under your own: {', '.join(preset_names())}")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     adapter: AdapterConfig = AdapterConfig()
     prior: PriorConfig = PriorConfig()
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lie_over_the_preset(cls, given: Any) -> Any:
+        return over_preset(given) if isinstance(given, dict) else given
 
     def class_prompt(self) -> str:
         """The prompt of the class images, written out.
