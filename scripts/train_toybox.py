@@ -5,6 +5,11 @@
     python scripts/train_toybox.py --stage eye --work_dir work --minutes 15
     python scripts/train_toybox.py --stage pack --work_dir work
 
+    torchrun --standalone --nproc_per_node 2 scripts/train_toybox.py --stage diffusion --work_dir work --minutes 18
+
+The last line trains on two GPUs: loop.batch pictures a step on each, and pool.workers caption writers for each. The
+stages autoencoder, diffusion and eye can do that; their files count the pictures of all GPUs.
+
 A stage that is run again goes on from its last output. On a fresh machine, --from_dir names the work folder of the last
 one. --smoke does everything once, in seconds, on a CPU.
 """
@@ -45,8 +50,7 @@ def _run(given: argparse.Namespace) -> int:
         print(f"[{time.monotonic() - began:7.1f} s] {line}", flush=True)
 
     settings = stage_settings(given.stage, given.set, given.smoke)
-    place = run_stage(given.stage, settings, given.work_dir, given.from_dir, given.device, given.minutes, log)
-    log(f"{given.stage} is in {place}")
+    run_stage(given.stage, settings, given.work_dir, given.from_dir, given.device, given.minutes, log)
     return 0
 
 

@@ -54,8 +54,8 @@ class _Rows:
 
 @dataclass(frozen=True)
 class Instances(_Rows):
-    """``n`` toys. ``shape``, ``stretch``, which role wears which colour, and all from ``emblem`` to ``finish`` is what no
-    caption has words for.
+    """``n`` toys. ``shape``, ``stretch``, which role wears which colour, and all from ``emblem`` to ``finish`` is what
+    no caption has words for.
     """
 
     kind: Tensor  # (n,) index into CLASSES

@@ -43,6 +43,8 @@ def render(
     device = torch.device(device)
     images = torch.empty(len(instances), 3, size, size, device=device)
     masks = torch.empty(len(instances), 1, size, size, device=device)
+    if not len(instances):
+        return Rendered(images, masks)
     toys = paint.build(instances, device)
     order = views.scene.argsort(stable=True)
     for rows in order.split(GPU_BATCH if device.type == "cuda" else 1):

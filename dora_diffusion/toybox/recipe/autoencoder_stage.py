@@ -20,12 +20,14 @@ from dora_diffusion.toybox.recipe.loop import (
     Records,
     compiled,
     half_precision,
+    own_seed,
     reproducible,
     seeded,
     set_up,
     train_steps,
 )
 from dora_diffusion.toybox.recipe.pool import Pool, Shards, as_bytes, as_pixels, held_out_photos
+from dora_diffusion.toybox.recipe.processes import here
 from dora_diffusion.toybox.recipe.settings import AutoencoderSettings
 from dora_diffusion.toybox.recipe.sheets import write_sheet, zoomed
 
@@ -73,14 +75,15 @@ def train_autoencoder(
     clock = Clock(settings.loop, minutes)
     set_up(device)
     records = Records(work_dir, settings, device, log)
-    shards = Shards(settings.pool, settings.seed, device, first=records.state["shards"])
+    shards = Shards(settings.pool, settings.seed, device, first=records.state["shards"], place=here())
     pool = Pool(shards, settings.pool.pool_images, keep=lambda pictures: pictures)
     run = _Run(settings, work_dir, device, records, pool, clock)
     rows = pool.fill(lambda: clock.filling_may_go_on(settings.pool.fill_share))
     log(f"{rows} pictures after {clock.seconds():.0f} s; {clock.law}")
     clock.start_loop()
     done = train_steps(settings.loop, clock, records, run.step, pool.renew_when_due, run.save)
-    run.finish(done)
+    if here().is_first:
+        run.finish(done)
     return work_dir / VAE_FOLDER
 
 
@@ -99,7 +102,7 @@ class _Run:
         self.settings, self.folder, self.device = settings, work_dir, device
         self.records, self.pool, self.clock = records, pool, clock
         seed = seeded(settings.seed, records.state["steps"])
-        self.generator = Generator(device).manual_seed(seed)
+        self.generator = Generator(device).manual_seed(own_seed(seed))
         self.photos = held_out_photos(settings.test_photos, settings.pool, device)
         with reproducible(seed):
             self.vae = self._start().to(device, memory_format=torch.channels_last).train()

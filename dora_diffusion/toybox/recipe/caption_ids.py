@@ -70,19 +70,19 @@ def _caption_ids(tokenizer: Path) -> CaptionIds:
 
 
 def stream_ids(
-    seed: int, first: int, size: int, split: Split, captions: int, tokenizer: Path, workers: int
+    seed: int, first: int, size: int, split: Split, captions: int, tokenizer: Path, workers: int, every: int = 1
 ) -> Generator[NDArray[np.int16], None, None]:
-    """``shard_ids`` of one shard after the other, without end, a few shards ahead where there are workers.
+    """``shard_ids`` of every ``every``-th shard from ``first``, without end; workers are a few shards ahead.
 
     Workers are spawned, not forked, so that it does not matter whether the GPU is already in use.
     """
     if not workers:
-        for number in count(first):
+        for number in count(first, every):
             yield shard_ids(seed, number, size, split, captions, tokenizer)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         waiting: deque[Future[NDArray[np.int16]]] = deque()
         try:
-            for number in count(first):
+            for number in count(first, every):
                 waiting.append(pool.submit(shard_ids, seed, number, size, split, captions, tokenizer))
                 if len(waiting) > 2 * workers:
                     yield waiting.popleft().result()

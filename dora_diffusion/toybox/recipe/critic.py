@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dora_diffusion.toybox.recipe.loop import half_precision
+from dora_diffusion.toybox.recipe.processes import average_gradients
 
 _WIDTHS = (48, 96, 192)
 _RATE = 3e-4
@@ -30,6 +31,7 @@ class Critic:
         loss = (F.relu(1 - self._judge(real)) + F.relu(1 + self._judge(made.detach()))).mean()
         self._adam.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self._network.parameters())
         self._adam.step()
 
     def _judge(self, pictures: Tensor) -> Tensor:

@@ -27,12 +27,14 @@ from dora_diffusion.toybox.recipe.loop import (
     Records,
     compiled,
     half_precision,
+    own_seed,
     reproducible,
     seeded,
     set_up,
     train_steps,
 )
 from dora_diffusion.toybox.recipe.pool import TEST_SEED, Pool, Shards, as_bytes
+from dora_diffusion.toybox.recipe.processes import here, wait_for_all
 from dora_diffusion.toybox.recipe.prompts import SHEET
 from dora_diffusion.toybox.recipe.settings import DiffusionSettings
 from dora_diffusion.toybox.recipe.sheets import write_sheet
@@ -72,17 +74,31 @@ def train_diffusion(
         )
     vae = architecture.load_part("vae", from_dir / VAE_FOLDER).eval().requires_grad_(False)
     vae = vae.to(device, memory_format=torch.channels_last)
-    words = architecture.tokenizer(work_dir / "tokenizer")
+    words = _words(work_dir / "tokenizer")
     records = Records(work_dir, settings, device, log)
     first = records.state["shards"]
-    with closing(Shards(settings.pool, settings.seed, device, work_dir / "tokenizer", first)) as shards:
+    with closing(Shards(settings.pool, settings.seed, device, work_dir / "tokenizer", first, place=here())) as shards:
         pool = Pool(shards, settings.pool.pool_images, keep=partial(scaled_latents, vae))
         run = _Run(settings, work_dir, device, records, pool, clock, vae, words)
         rows = pool.fill(lambda: clock.filling_may_go_on(settings.pool.fill_share))
         log(f"{rows} pictures encoded after {clock.seconds():.0f} s; {clock.law}")
         clock.start_loop()
-        run.save(train_steps(settings.loop, clock, records, run.step, pool.renew_when_due, run.save))
+        done = train_steps(settings.loop, clock, records, run.step, pool.renew_when_due, run.save)
+        if here().is_first:
+            run.save(done)
     return work_dir / EMA_FOLDER
+
+
+def _words(folder: Path) -> Any:
+    """The tokenizer; of several processes the first writes it."""
+    if here().is_first:
+        words = architecture.tokenizer(folder)
+        wait_for_all()
+        return words
+    from transformers import CLIPTokenizer
+
+    wait_for_all()
+    return CLIPTokenizer.from_pretrained(folder)
 
 
 @dataclass(frozen=True)
@@ -114,13 +130,16 @@ class _Run:
         self.settings, self.folder, self.device = settings, work_dir, device
         self.records, self.pool, self.clock, self.vae, self.words = records, pool, clock, vae, words
         seed = seeded(settings.seed, records.state["steps"])
-        self.generator = Generator(device).manual_seed(seed)
+        self.generator = Generator(device).manual_seed(own_seed(seed))
         self.empty = torch.tensor(CaptionIds(work_dir / "tokenizer")(""), device=device)
         self.signal = architecture.scheduler().alphas_cumprod.to(device)
         with reproducible(seed):
             self.unet, self.text_encoder = (self._start(kind).to(device).train() for kind in TRAINED)
         parameters = [*self.unet.parameters(), *self.text_encoder.parameters()]
-        self.ema, self.optimizer = Ema(parameters, settings.loop.ema), Optimizer(parameters, settings.loop)
+        self.ema = Ema(parameters, settings.loop.ema)
+        self.optimizer = Optimizer(
+            self.unet.parameters(), settings.loop, self.text_encoder.parameters(), settings.text_rate
+        )
         self.fast_unet = compiled(self.unet, settings.loop, device)
         self.test = self._test_samples()
 

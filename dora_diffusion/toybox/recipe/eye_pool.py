@@ -17,6 +17,7 @@ from dora_diffusion.toybox.draws import TWINS, Instances, Split, Views, draw_ins
 from dora_diffusion.toybox.eye import SIZE
 from dora_diffusion.toybox.recipe.loop import seeded
 from dora_diffusion.toybox.recipe.pool import as_bytes
+from dora_diffusion.toybox.recipe.processes import ALONE, Place
 from dora_diffusion.toybox.render import Rendered, render
 from dora_diffusion.toybox.words import CLASSES
 
@@ -131,12 +132,20 @@ class EyePool:
     Args:
         round_trip: the autoencoder, or None.
         first: the number of the first part.
+        place: among several processes, each takes every ``place.count``-th part; ``number`` counts those of all.
     """
 
     def __init__(
-        self, settings: EyePoolSettings, seed: int, device: str, round_trip: RoundTrip | None = None, first: int = 0
+        self,
+        settings: EyePoolSettings,
+        seed: int,
+        device: str,
+        round_trip: RoundTrip | None = None,
+        first: int = 0,
+        place: Place = ALONE,
     ):
         self.settings, self.device, self.number = settings, device, first
+        self._place = place
         self._seed, self._round_trip = seed, round_trip
         self._next = {"families": 0, "plain": 0}
         self._ready = {"families": 0, "plain": 0}
@@ -157,8 +166,8 @@ class EyePool:
 
     def renew(self) -> None:
         """Add the next part, in the place of the oldest once the pool is full."""
-        settings, seed = self.settings, seeded(self._seed, self.number)
-        self.number += 1
+        settings, seed = self.settings, seeded(self._seed, self.number + self._place.rank)
+        self.number += self._place.count
         start, count = self._advance("families", settings.families, settings.part)
         pictures = family_pictures(count, seed, settings.views, settings.shared_views)
         self._render(self.families, start * self._per_family, *pictures)

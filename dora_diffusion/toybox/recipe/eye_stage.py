@@ -24,11 +24,13 @@ from dora_diffusion.toybox.recipe.loop import (
     Records,
     compiled,
     half_precision,
+    own_seed,
     reproducible,
     seeded,
     set_up,
     train_steps,
 )
+from dora_diffusion.toybox.recipe.processes import here
 from dora_diffusion.toybox.recipe.settings import LoopSettings
 
 DETAILS_FILE = "details.safetensors"
@@ -106,12 +108,14 @@ def train_eye(
     records = Records(work_dir, settings, device, log)
     round_trip = load_round_trip(from_dir, device) if from_dir else None
     log("no autoencoder given: no picture is seen through one" if round_trip is None else f"autoencoder: {from_dir}")
-    pool = EyePool(settings.pool, seeded(settings.seed, 1), device, round_trip, records.state["shards"])
+    pool = EyePool(settings.pool, seeded(settings.seed, 1), device, round_trip, records.state["shards"], here())
     run = _Run(settings, work_dir, device, records, pool, clock)
     count = pool.fill(lambda: clock.filling_may_go_on(settings.pool.fill_share))
     log(f"{count} pictures after {clock.seconds():.0f} s; {clock.law}")
     clock.start_loop()
-    run.save(train_steps(settings.loop, clock, records, run.step, pool.renew_when_due, run.save))
+    done = train_steps(settings.loop, clock, records, run.step, pool.renew_when_due, run.save)
+    if here().is_first:
+        run.save(done)
     return work_dir
 
 
@@ -124,7 +128,7 @@ class _Run:
         self.settings, self.folder, self.device = settings, work_dir, device
         self.records, self.pool, self.clock = records, pool, clock
         seed = seeded(settings.seed, 2, records.state["steps"])
-        self.generator = Generator(device).manual_seed(seed)
+        self.generator = Generator(device).manual_seed(own_seed(seed))
         with reproducible(seed):
             self.eye, self.details = _start(settings, work_dir)
         self.eye.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]

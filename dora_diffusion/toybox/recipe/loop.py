@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from dora_diffusion.errors import ConfigError, TrainingError
+from dora_diffusion.toybox.recipe.processes import agreed, average_gradients, here
 from dora_diffusion.toybox.recipe.settings import LoopSettings
 
 Log = Callable[[str], None]
@@ -21,6 +22,8 @@ STATE_FILE = "state.json"
 METRICS_FILE = "metrics.jsonl"
 _NO_STATE: Mapping[str, Any] = {"steps": 0, "images": 0, "shards": 0, "runs": [], "figures": {}}
 _KEY = 1_000_003  # a prime: seeds of different things lie far apart
+_OWN = 77_551  # no number of a shard or a step that comes into question
+_AGREE_EVERY = 10  # steps between two looks at the first process's clock, where there are several
 
 
 class Clock:
@@ -37,6 +40,8 @@ class Clock:
         self.began = self._loop_began = time.monotonic()
         self._minutes = minutes
         self._end = self.began + 60 * (minutes - settings.finish_minutes) if minutes is not None else math.inf
+        self._time_share = 0.0
+        self._look_every = _AGREE_EVERY if here().count > 1 else 1
 
     @property
     def law(self) -> str:
@@ -50,19 +55,21 @@ class Clock:
         self._loop_began = time.monotonic()
 
     def share(self, step: int) -> float:
-        """0 at the start, 1 or more when the run is over."""
+        """0 at the start, 1 or more when the run is over: the same in all processes, which ask for every step."""
         if math.isinf(self._end):
             return step / self.steps
-        now = time.monotonic()
-        return max(step / self.steps, (now - self._loop_began) / max(1e-6, self._end - self._loop_began))
+        if step % self._look_every == 0:
+            spent = time.monotonic() - self._loop_began
+            self._time_share = agreed(spent / max(1e-6, self._end - self._loop_began))
+        return max(step / self.steps, self._time_share)
 
     def seconds(self) -> float:
         """Since the stage began."""
         return time.monotonic() - self.began
 
     def filling_may_go_on(self, share: float) -> bool:
-        """Whether less than ``share`` of the minutes given is spent."""
-        return self._minutes is None or self.seconds() < 60 * self._minutes * share
+        """Whether less than ``share`` of the minutes given is spent: the same in all processes, which all ask."""
+        return bool(agreed(self._minutes is None or self.seconds() < 60 * self._minutes * share))
 
 
 def learning_rate(settings: LoopSettings, step: int, share: float) -> float:
@@ -109,13 +116,24 @@ class Ema:
 
 
 class Optimizer:
-    """AdamW (arXiv:1711.05101) with clipped gradients, fused on a GPU."""
+    """AdamW (arXiv:1711.05101) with clipped gradients, fused on a GPU; several processes average their gradients.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], settings: LoopSettings):
+    Args:
+        slow: further parameters, which learn at ``slow_share`` of the rate.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        settings: LoopSettings,
+        slow: Iterable[nn.Parameter] = (),
+        slow_share: float = 1.0,
+    ):
         self._settings = settings
-        self._parameters = list(parameters)
+        shares = [(list(parameters), 1.0), (list(slow), slow_share)]
+        self._parameters = [parameter for group, _ in shares for parameter in group]
         self._adamw = torch.optim.AdamW(
-            self._parameters,
+            [{"params": group, "share": share} for group, share in shares if group],
             betas=(0.9, settings.beta2),
             weight_decay=settings.weight_decay,
             fused=self._parameters[0].is_cuda,
@@ -124,15 +142,16 @@ class Optimizer:
     def step(self, loss: Tensor, rate: float) -> None:
         """One step down the gradient of ``loss``."""
         for group in self._adamw.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["share"]
         self._adamw.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self._parameters)
         nn.utils.clip_grad_norm_(self._parameters, self._settings.clip)
         self._adamw.step()
 
 
 class Records:
-    """``metrics.jsonl`` and ``state.json`` of a stage's folder.
+    """``metrics.jsonl`` and ``state.json`` of a stage's folder; of several processes only the first writes them.
 
     ``state`` is what lay behind the weights when the run began: steps, pictures, shards used up, and every run before.
     """
@@ -161,12 +180,20 @@ class Records:
         self._log(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in line.items()))
 
     def saved(self, steps: int, batch: int, shards: int, clock: Clock, figures: Mapping[str, Any]) -> None:
-        """Write down what lies behind the weights that were just saved, and what they reach."""
+        """Write down what lies behind the weights that were just saved, and what they reach.
+
+        Args:
+            batch: pictures a step of one process; the state counts those of all.
+            shards: used up by all.
+        """
         self.metrics(steps, figures)
+        processes = here().count
         run = {"steps": steps, "batch": batch, "minutes": round(clock.seconds() / 60, 2), **self._run}
+        if processes > 1:
+            run["processes"] = processes
         state = {
             "steps": self.state["steps"] + steps,
-            "images": self.state["images"] + steps * batch,
+            "images": self.state["images"] + steps * batch * processes,
             "shards": shards,
             "runs": [*self.state["runs"], run],
             "figures": dict(figures),
@@ -202,8 +229,9 @@ def train_steps(
     Args:
         step: takes the learning rate and the share of the run that is over; returns losses to be logged.
         after: told the number of steps done, after each.
-        save: the same, every few minutes.
+        save: the same, every few minutes; of several processes only the first saves and logs, its own losses.
     """
+    place = here()
     done = counted = 0
     began = saved = time.monotonic()
     while (share := clock.share(done)) < 1:
@@ -211,10 +239,12 @@ def train_steps(
         losses = step(rate, share)
         done += 1
         after(done)
+        if not place.is_first:
+            continue
         if done % settings.log_every == 0:
             figures = {name: value.item() for name, value in losses.items()}  # waits for the GPU: the time is true
             now = time.monotonic()
-            speed = round((done - counted) * settings.batch / (now - began), 1)
+            speed = round((done - counted) * settings.batch * place.count / (now - began), 1)
             records.metrics(done, {**figures, "lr": rate, "images_per_second": speed})
             began, counted = now, done
         if time.monotonic() - saved > 60 * settings.save_minutes:
@@ -228,6 +258,12 @@ def seeded(seed: int, *numbers: int) -> int:
     for number in numbers:
         seed = (seed * _KEY + number + 1) % (2**62)
     return seed
+
+
+def own_seed(seed: int) -> int:
+    """A seed for what differs between the processes, batches and noise; the first process's is ``seed`` itself."""
+    rank = here().rank
+    return seeded(seed, _OWN, rank) if rank else seed
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor
 from dora_diffusion.toybox.draws import Split, draw_instances, draw_views
 from dora_diffusion.toybox.recipe.caption_ids import shard_rows, stream_ids
 from dora_diffusion.toybox.recipe.loop import seeded
+from dora_diffusion.toybox.recipe.processes import ALONE, Place
 from dora_diffusion.toybox.recipe.settings import PoolSettings
 from dora_diffusion.toybox.render import render
 
@@ -34,6 +35,7 @@ class Shards:
     Args:
         tokenizer: a folder with a tokenizer; only needed where captions are wanted.
         first: the number to begin with.
+        place: among several processes, each takes every ``place.count``-th shard; ``number`` counts those of all.
     """
 
     def __init__(
@@ -44,13 +46,16 @@ class Shards:
         tokenizer: Path | None = None,
         first: int = 0,
         split: Split = Split.TRAIN,
+        place: Place = ALONE,
     ):
         self.number = first
         self.settings = settings
+        self._place = place
         self._seed, self._device, self._split = seed, device, split
         self._ids: Generator[NDArray[np.int16], None, None] | None = None
         if settings.captions and tokenizer is not None:
-            self._ids = stream_ids(seed, first, settings.shard, split, settings.captions, tokenizer, settings.workers)
+            job = (settings.shard, split, settings.captions, tokenizer, settings.workers)
+            self._ids = stream_ids(seed, first + place.rank, *job, every=place.count)
 
     def __next__(self) -> Shard:
         settings = self.settings
@@ -58,9 +63,10 @@ class Shards:
             ids = torch.zeros(settings.shard, 0, 0, dtype=torch.int16)
         else:
             ids = torch.from_numpy(next(self._ids))
-        instances, views = shard_rows(self._seed, self.number, settings.shard, self._split)
+        number = self.number + self._place.rank
+        instances, views = shard_rows(self._seed, number, settings.shard, self._split)
         images = render(instances, views, settings.size, settings.supersample, self._device).images
-        self.number += 1
+        self.number += self._place.count
         return Shard(as_bytes(images), ids.to(self._device))
 
     def close(self) -> None:
@@ -112,7 +118,7 @@ class Pool:
 
     @property
     def shards_used(self) -> int:
-        """The number of the first shard that was not seen yet."""
+        """The number of the first shard that no process has seen yet."""
         return self._shards.number
 
     def first(self, count: int) -> Tensor:

@@ -14,6 +14,7 @@ from dora_diffusion.config.files import build
 from dora_diffusion.errors import ConfigError, MachineError, TrainingError
 from dora_diffusion.toybox.recipe import STAGES
 from dora_diffusion.toybox.recipe.loop import Log
+from dora_diffusion.toybox.recipe.processes import here, together, wait_for_all
 
 PACKED = "model"  # the folder of the stage "pack"
 
@@ -53,6 +54,9 @@ def run_stage(
 ) -> Path:
     """Run ``stage`` in its folder of ``work_dir``; returns that folder.
 
+    Where ``torchrun`` started this process beside others, they train together: each takes a GPU and draws batches of
+    its own, and the first one alone writes and logs.
+
     Args:
         from_dir: another work folder; what ``work_dir`` lacks of this stage's last output and of the stages before it
             is copied from there.
@@ -60,15 +64,32 @@ def run_stage(
         minutes: end by then, and save; the learning rate then falls by the time.
 
     Raises:
+        ConfigError: several processes, for a stage that does not train.
         TrainingError: a stage before this one was not run.
-        MachineError: there is no such device.
+        MachineError: there is no such device, not one for each process, or a process is not reached.
         DoraError: whatever else the stage finds wrong; the message says what to do.
     """
     function = STAGES.load(stage)
     place = work_dir / (PACKED if stage == "pack" else stage)
-    wanted = [*NEEDS[stage], *(("eye",) if stage == "pack" else (stage,))]
-    for name in wanted:
-        _bring(name, work_dir, from_dir)
+    before = work_dir if stage == "pack" else work_dir / "autoencoder"
+    with together(choose_device(device)) as own_device:
+        if stage == "pack" and here().count > 1:
+            raise ConfigError(
+                f"The stage pack is the work of one process, got {here().count}. Run it without torchrun."
+            )
+        _gather(stage, work_dir, from_dir)
+        told = log if here().is_first else _say_nothing
+        function(settings, place, before if NEEDS[stage] else None, own_device, minutes, told)
+        told(f"{stage} is in {place}")
+    return place
+
+
+def _gather(stage: str, work_dir: Path, from_dir: Path | None) -> None:
+    """Copy what the stage starts from into the work folder, and see that it is there."""
+    if here().is_first:
+        for name in [*NEEDS[stage], *(("eye",) if stage == "pack" else (stage,))]:
+            _bring(name, work_dir, from_dir)
+    wait_for_all()
     for name in NEEDS[stage]:
         if not (work_dir / name).is_dir():
             looked = f"{work_dir} nor {from_dir}" if from_dir else f"{work_dir}"
@@ -76,9 +97,10 @@ def run_stage(
                 f"The stage {stage} starts from the stage {name}, and there is no folder {name} in {looked}. "
                 f"Run --stage {name} first, or give the work folder that has it as --from_dir."
             )
-    before = work_dir if stage == "pack" else work_dir / "autoencoder"
-    function(settings, place, before if NEEDS[stage] else None, choose_device(device), minutes, log)
-    return place
+
+
+def _say_nothing(line: str) -> None:
+    """The log of a process that is not the first one."""
 
 
 def choose_device(name: str) -> str:

@@ -11,12 +11,12 @@ from dora_diffusion.errors import ConfigError
 class PoolSettings(Settings):
     """The pictures a stage learns from."""
 
-    pool_images: int = free(401_408, "pictures held at once; a whole number of shards", ge=1)
+    pool_images: int = free(401_408, "pictures a process holds at once; a whole number of shards", ge=1)
     shard: int = free(8_192, "pictures drawn from one seed, rendered and captioned together", ge=1)
     size: int = free(128, "side of a picture in pixels", ge=16, multiple_of=16)
     supersample: int = free(2, "rays a pixel, along each side", ge=1)
     captions: int = free(4, "captions of each picture, one of them drawn each time; 0 writes none", ge=0)
-    workers: int = free(4, "processes that write captions meanwhile; 0: the training process does", ge=0)
+    workers: int = free(4, "helpers of a training process that write captions; 0: it writes them itself", ge=0)
     fill_share: float = free(0.4, "of the minutes given, at most so much goes into filling the pool", gt=0, le=1)
     refresh_every: int = free(0, "steps between two renewals of the oldest shard; 0: never", ge=0)
 
@@ -34,7 +34,7 @@ class LoopSettings(Settings):
     """Steps, their size, and how often something is written."""
 
     steps: int = free(20_000, "optimizer steps of this run", ge=1)
-    batch: int = free(128, "pictures a step", ge=1)
+    batch: int = free(128, "pictures a step of one process; n of them (torchrun) see n times as many", ge=1)
     learning_rate: float = free(1e-3, "highest learning rate", gt=0)
     warmup: int = free(300, "steps in which it rises", ge=0)
     decay: float = free(0.5, "last share of the run in which it falls, as a cosine", ge=0, le=1)
@@ -94,6 +94,7 @@ class DiffusionSettings(Settings):
     layers: int = free(1, "residual and attention blocks a level on the way down; one more on the way up", ge=1)
     text_width: int = free(256, "width of the text encoder", ge=32)
     text_layers: int = free(4, "layers of the text encoder", ge=1)
+    text_rate: float = free(0.3, "learning rate of the text encoder, as a share of the UNet's", gt=0, le=1)
     empty_captions: float = free(0.1, "share of the samples without a caption, for guidance", ge=0, lt=1)
     test_images: int = free(1_024, "held-out pictures that the loss is measured on at every saving", ge=1)
     guidance: float = free(4.0, "guidance scale of the sheet", ge=1)
