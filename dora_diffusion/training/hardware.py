@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
         if name not in TRACKERS:
             raise MachineError(f"report_to knows {', '.join(TRACKERS)} and none, got {name!r}.")
         require_package(name, "trackers", f"--report_to {name}")
+    _import_what_keeps_the_group()
     # accelerate keeps its settings for the life of the process; a second run in it (the studio's, a test's) brings
     # its own.
     AcceleratorState._reset_state(False)
@@ -45,6 +47,16 @@ def make_accelerator(config: RunConfig) -> Accelerator:
         ) from None
     _check(accelerator)
     return accelerator
+
+
+def _import_what_keeps_the_group() -> None:
+    """Import torch's module whose functions keep, as a default value, the process group there is at its import.
+
+    diffusers imports it later: it would keep this run's group, whose threads then outlive the interpreter now and then,
+    and a process that had done its work ends with SIGABRT.
+    """
+    if "LOCAL_RANK" in os.environ:
+        import_module("torch.distributed.nn.functional")
 
 
 def _check(accelerator: Accelerator) -> None:
