@@ -59,19 +59,19 @@ def resolve(name: str) -> str:
     folder = _toybox_folder()
     if not (folder / "model_index.json").is_file():
         raise ModelError(
-            f"The embedded base model 'toybox' has no weights at {folder}. Set {TOYBOX_VARIABLE} to the folder that "
-            "holds them, or name another base with --pretrained_model_name_or_path."
+            f"The embedded base model 'toybox' has no weights at {folder}. Install dora-diffusion again, set "
+            f"{TOYBOX_VARIABLE} to a folder that holds them, or name another base with --pretrained_model_name_or_path."
         )
     return str(folder)
 
 
 def _toybox_folder() -> Path:
-    """Where the variable says; else in the package; else, until the package has its own, beside the checkout."""
-    package = Path(__file__).parents[1]
-    inside, beside = package / "toybox" / "model", package.parents[1] / "shared" / "prototype" / "toybox_v0"
+    """Where the variable says; else in the package; else, until the package has a whole one, beside the checkout."""
     if TOYBOX_VARIABLE in os.environ:
         return Path(os.environ[TOYBOX_VARIABLE])
-    return beside if not inside.is_dir() and beside.is_dir() else inside
+    package = Path(__file__).parents[1]
+    inside, beside = package / "toybox" / "model", package.parents[1] / "shared" / "prototype" / "toybox_v0"
+    return beside if not (inside / "model_index.json").is_file() and beside.is_dir() else inside
 
 
 def _read_index(source: str, name: str, revision: str | None) -> dict[str, Any]:

@@ -197,5 +197,5 @@ def test_a_variant_that_is_not_there(tiny_folder: Path) -> None:
 
 def test_toybox_without_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DORA_DIFFUSION_TOYBOX", str(tmp_path))
-    with pytest.raises(ModelError, match="'toybox' has no weights at .*Set DORA_DIFFUSION_TOYBOX"):
+    with pytest.raises(ModelError, match="'toybox' has no weights at .*set DORA_DIFFUSION_TOYBOX"):
         load_base("toybox")
