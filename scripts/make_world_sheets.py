@@ -1,6 +1,6 @@
 """Draw the sheets of docs/toybox.md: every class of toy, and every scene.
 
-    python scripts/make_world_sheets.py
+python scripts/make_world_sheets.py
 """
 
 import argparse
