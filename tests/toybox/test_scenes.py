@@ -125,7 +125,7 @@ def test_hash_is_pinned() -> None:
     assert bits.tolist() == [[10193660, 16126658, 7077705, 1597846], [8729079, 994701, 7697249, 3531903]]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.gpu
 def test_cuda_draws_the_same_noise_and_scenes() -> None:
     x, y = _lattice()
     seed = _seeds(*SEEDS)
