@@ -134,6 +134,15 @@ def require_package(name: str, extra: str, why: str) -> ModuleType:
     return _import(name, f"{why} needs it: pip install 'dora-diffusion[{extra}]'.")
 
 
+def import_what_keeps_a_process_group() -> None:
+    """Import torch's module whose functions keep, as a default value, the process group there is at its import.
+
+    Call it before a group is made. diffusers imports the module later: it would keep the group, whose threads then
+    outlive the interpreter now and then, and a process that had done its work ends with SIGABRT.
+    """
+    import_module("torch.distributed.nn.functional")
+
+
 def check_writable(folder: Path, needed_bytes: int) -> None:
     """Make sure that ``folder`` can be written, or made, and that its disk has room. Leaves nothing behind.
 

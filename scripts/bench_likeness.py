@@ -28,13 +28,14 @@ from dora_diffusion.config.files import load_yaml
 from dora_diffusion.data.photos import list_photos
 from dora_diffusion.errors import ConfigError, DoraError
 from dora_diffusion.evaluation.copies import THRESHOLD
-from dora_diffusion.evaluation.evaluate import BASE, contact_sheet, draw_groups, photo_tensor, pictures_of
+from dora_diffusion.evaluation.evaluate import BASE, contact_sheet, draw_groups, photo_tensor
 from dora_diffusion.evaluation.eye_facts import blind_to, gate_of
 from dora_diffusion.evaluation.figures import FIGURES, Grid, difference, figures, per_subject, refusal
 from dora_diffusion.evaluation.measure import Measured, measure
 from dora_diffusion.evaluation.prompts import PROMPT_SCENES, REFERENCE_SCENES, plan
 from dora_diffusion.formats import write_bytes
 from dora_diffusion.inference import Drawing, MergedPipeline
+from dora_diffusion.inference.draw import pictures_of
 from dora_diffusion.models import base_digest, load_base
 from dora_diffusion.toybox.captions import describe
 from dora_diffusion.toybox.draws import Instances, Split, Views, draw_instances, draw_views

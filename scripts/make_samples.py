@@ -11,10 +11,9 @@ import shutil
 import sys
 from pathlib import Path
 
-import torch
-from PIL import Image
 from torch import Tensor
 
+from dora_diffusion.inference.draw import pictures_of
 from dora_diffusion.toybox.draws import Instances, Split, Views, draw_instances, draw_views
 from dora_diffusion.toybox.render import render
 
@@ -67,12 +66,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _write(folder: Path, scenes: tuple[str, ...], pictures: Tensor) -> None:
+def _write(folder: Path, scenes: tuple[str, ...], pixels: Tensor) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for scene, picture in zip(scenes, pictures, strict=True):
-        pixels = (picture.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-        Image.fromarray(pixels).save(folder / f"{scene}.jpg", quality=JPEG_QUALITY)
+    for scene, picture in zip(scenes, pictures_of(pixels), strict=True):
+        picture.save(folder / f"{scene}.jpg", quality=JPEG_QUALITY)
 
 
 if __name__ == "__main__":

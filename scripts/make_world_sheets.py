@@ -7,18 +7,15 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-from PIL import Image
-from torch import Tensor
-
 from dora_diffusion.toybox.draws import Instances, Views, draw_instances, draw_views
+from dora_diffusion.toybox.recipe.pool import as_bytes
+from dora_diffusion.toybox.recipe.sheets import tiles
 from dora_diffusion.toybox.render import render
 from dora_diffusion.toybox.words import CLASSES, SCENES
 
 EACH = 3
 COLUMNS = 9
 SIDE = 128
-GAP = 2
 
 
 def classes(seed: int) -> tuple[Instances, Views]:
@@ -37,17 +34,6 @@ def scenes(seed: int) -> tuple[Instances, Views]:
     return toys, Views.cat(seen)
 
 
-def sheet(pictures: Tensor) -> Image.Image:
-    """``(n, 3, SIDE, SIDE)`` in 0 to 1 as rows of ``COLUMNS``."""
-    rows = -(-len(pictures) // COLUMNS)
-    whole = Image.new("RGB", (COLUMNS * (SIDE + GAP) - GAP, rows * (SIDE + GAP) - GAP), "white")
-    for number, picture in enumerate(pictures):
-        row, column = divmod(number, COLUMNS)
-        pixels = (picture.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
-        whole.paste(Image.fromarray(pixels), (column * (SIDE + GAP), row * (SIDE + GAP)))
-    return whole
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Render both sheets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     for name, drawn in {"toybox_classes": classes, "toybox_scenes": scenes}.items():
         path = given.output_dir / f"{name}.jpg"
-        sheet(render(*drawn(given.seed), SIDE, 3).images).save(path, quality=88)
+        pictures = as_bytes(render(*drawn(given.seed), SIDE, 3).images)
+        tiles(pictures.split(COLUMNS)).save(path, quality=88)
         print(path)
     return 0
 

@@ -22,6 +22,7 @@ from dora_diffusion.evaluation.report import CENTRAL, Evaluation, Picture
 from dora_diffusion.evaluation.taught import Taught, taught
 from dora_diffusion.formats import write_bytes
 from dora_diffusion.inference import Drawing, MergedPipeline, draw_tensor
+from dora_diffusion.inference.draw import pictures_of
 from dora_diffusion.inference.sheet import Row, save_sheet, sheet
 from dora_diffusion.machine import check_writable
 from dora_diffusion.toybox.eye import Seen, load_eye
@@ -206,9 +207,3 @@ def _notes(measured: Measured, asked: Plan) -> list[str]:
         notes.append("No photos were held out: the ceiling is how alike the training photos are among themselves.")
     scenes = {ask.scene for ask in asked.bare}
     return [*notes, f"Scenes asked for: {', '.join(sorted(scenes))}; the training photos show none of them."]
-
-
-def pictures_of(images: Tensor) -> list[Image.Image]:
-    """(n, 3, h, w) in [0, 1] as pictures."""
-    arrays = (images.cpu().permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
-    return [Image.fromarray(array) for array in arrays]

@@ -42,6 +42,11 @@ def draw(
         ConfigError: as many seeds as prompts are needed.
     """
     pixels = draw_tensor(base, prompts, seeds, drawing, on_step)
+    return pictures_of(pixels)
+
+
+def pictures_of(pixels: Tensor) -> list[Image.Image]:
+    """``(n, 3, h, w)`` in 0 to 1 as pictures."""
     arrays = (pixels.permute(0, 2, 3, 1).cpu() * 255).round().to(torch.uint8).numpy()
     return [Image.fromarray(array) for array in arrays]
 

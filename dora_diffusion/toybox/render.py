@@ -10,11 +10,11 @@ from dora_diffusion.toybox import geometry, paint
 from dora_diffusion.toybox.camera import Rays, radians, rays
 from dora_diffusion.toybox.draws import Instances, Views
 from dora_diffusion.toybox.geometry import Hits, Vector
+from dora_diffusion.toybox.scenes.scene import SHOULDER
 from dora_diffusion.toybox.styles import stylise
 from dora_diffusion.toybox.surroundings import Surroundings, surroundings
 
 GPU_BATCH = 512
-SHOULDER = 1.9
 VIGNETTE = 0.14
 LENS_BLUR = 2.6  # standard deviation in 1/128 of the picture at full blur
 

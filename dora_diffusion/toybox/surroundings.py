@@ -8,6 +8,7 @@ from torch import Tensor
 from dora_diffusion.toybox.camera import Rays, radians, rays
 from dora_diffusion.toybox.draws import Views
 from dora_diffusion.toybox.geometry import FAR, ground_length
+from dora_diffusion.toybox.noise import smoothstep
 from dora_diffusion.toybox.scenes import SCENES_BY_NAME, WALL_Z
 from dora_diffusion.toybox.scenes.scene import Scene
 
@@ -65,7 +66,7 @@ def surroundings(seen: Rays, views: Views, size: int, supersample: int) -> Surro
         ground[rows] = scene.ground(at.ground_x, at.ground_z, at.distance, seed[rows])
         back[rows] = scene.back(at.back_x, at.back_y, seed[rows])
         if scene.wall:
-            back[rows] *= (0.62 + 0.33 * _smooth(at.back_y, -0.1, 0.5))[..., None]
+            back[rows] *= (0.62 + 0.33 * smoothstep(-0.1, 0.5, at.back_y))[..., None]
         met = _paths(scene, seen.take(rows), seed[rows]) if supersample > 1 else at
         is_back[rows], distance[rows] = met.is_back, met.distance
 
@@ -124,8 +125,3 @@ def _shared(colors: Tensor, size: int, supersample: int) -> Tensor:
         return colors
     square = colors.unflatten(1, (size, size))
     return square.repeat_interleave(supersample, 1).repeat_interleave(supersample, 2).flatten(1, 2)
-
-
-def _smooth(x: Tensor, low: float, high: float) -> Tensor:
-    t = ((x - low) / (high - low)).clamp(0, 1)
-    return t * t * (3 - 2 * t)

@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import os
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from accelerate.state import AcceleratorState
 from dora_diffusion.config import RunConfig
 from dora_diffusion.errors import MachineError
 from dora_diffusion.inference.device import PRECISIONS
-from dora_diffusion.machine import require_package
+from dora_diffusion.machine import import_what_keeps_a_process_group, require_package
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names and numbers of glibc's malloc.h
 TRACKERS = ("tensorboard", "wandb", "trackio")
@@ -30,7 +29,8 @@ def make_accelerator(config: RunConfig) -> Accelerator:
         if name not in TRACKERS:
             raise MachineError(f"report_to knows {', '.join(TRACKERS)} and none, got {name!r}.")
         require_package(name, "trackers", f"--report_to {name}")
-    _import_what_keeps_the_group()
+    if "LOCAL_RANK" in os.environ:
+        import_what_keeps_a_process_group()
     # accelerate keeps its settings for the life of the process; a second run in it (the studio's, a test's) brings
     # its own.
     AcceleratorState._reset_state(False)
@@ -47,16 +47,6 @@ def make_accelerator(config: RunConfig) -> Accelerator:
         ) from None
     _check(accelerator)
     return accelerator
-
-
-def _import_what_keeps_the_group() -> None:
-    """Import torch's module whose functions keep, as a default value, the process group there is at its import.
-
-    diffusers imports it later: it would keep this run's group, whose threads then outlive the interpreter now and then,
-    and a process that had done its work ends with SIGABRT.
-    """
-    if "LOCAL_RANK" in os.environ:
-        import_module("torch.distributed.nn.functional")
 
 
 def _check(accelerator: Accelerator) -> None:

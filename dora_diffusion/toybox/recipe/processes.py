@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib import import_module
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from dora_diffusion.errors import MachineError
+from dora_diffusion.machine import import_what_keeps_a_process_group
 
 # Gradients meet on the GPUs; the clock's shares stay on the CPUs, so that telling them waits for no GPU.
 _BACKENDS = {"cuda": "cpu:gloo,cuda:nccl", "cpu": "gloo"}
@@ -55,9 +55,7 @@ def together(device: str) -> Iterator[str]:
     kind = torch.device(device).type
     if kind == "cuda":
         device = _own_gpu(local)
-    # Its functions keep the group there is at import as a default value. Imported later (diffusers does that), it would
-    # keep ours, whose threads then outlive the interpreter now and then, which aborts a process that was done.
-    import_module("torch.distributed.nn.functional")
+    import_what_keeps_a_process_group()
     try:
         dist.init_process_group(_BACKENDS.get(kind, "gloo"), rank=rank, world_size=count, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:

@@ -1,5 +1,6 @@
 """What a scene is, and the random choices of one image of it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,13 +13,13 @@ Triple = tuple[float, float, float]
 GroundPainter = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 BackPainter = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-_SHOULDER = 1.9  # of the renderer's tone curve, display = (1 - exp(-1.9 light)) / (1 - exp(-1.9))
-_RANGE = 0.8504314  # 1 - exp(-1.9)
+SHOULDER = 1.9  # of the renderer's tone curve, display = (1 - exp(-SHOULDER light)) / (1 - exp(-SHOULDER))
+_RANGE = 1 - math.exp(-SHOULDER)
 
 
 def light_of(display: Tensor) -> Tensor:
     """The light that the renderer's tone curve shows as the colour ``display``; both 0 to 1."""
-    return torch.log1p(display.clamp(0, 1) * -_RANGE) * (-1 / _SHOULDER)
+    return torch.log1p(display.clamp(0, 1) * -_RANGE) * (-1 / SHOULDER)
 
 
 @dataclass(frozen=True)
