@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TOYBOX = ROOT.parent / "shared" / "prototype" / "toybox_v0"
 
-os.environ.setdefault("DORA_DIFFUSION_TOYBOX", str(TOYBOX))
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 

@@ -66,12 +66,9 @@ def resolve(name: str) -> str:
 
 
 def _toybox_folder() -> Path:
-    """Where the variable says; else in the package; else, until the package has a whole one, beside the checkout."""
-    if TOYBOX_VARIABLE in os.environ:
-        return Path(os.environ[TOYBOX_VARIABLE])
-    package = Path(__file__).parents[1]
-    inside, beside = package / "toybox" / "model", package.parents[1] / "shared" / "prototype" / "toybox_v0"
-    return beside if not (inside / "model_index.json").is_file() and beside.is_dir() else inside
+    """In the package, or where the variable says: another one that ``scripts/train_toybox.py`` made."""
+    own = os.environ.get(TOYBOX_VARIABLE)
+    return Path(own) if own else Path(__file__).parents[1] / "toybox" / "model"
 
 
 def _read_index(source: str, name: str, revision: str | None) -> dict[str, Any]:
@@ -143,8 +140,7 @@ def _find_variant(folder: Path, name: str, allow_pickle: bool) -> str | None:
     stem = "diffusion_pytorch_model"
     if not unet.is_dir():
         raise ModelError(f"{name} has no folder unet; it is incomplete.")
-    plain = [unet / f"{stem}.safetensors", unet / f"{stem}.safetensors.index.json"]
-    if any(path.is_file() for path in plain):
+    if (unet / f"{stem}.safetensors").is_file() or list(unet.glob(f"{stem}-*.safetensors")):
         return None
     weights = sorted(path.name for path in unet.glob(f"{stem}.*.safetensors"))
     variants = sorted({file.removeprefix(f"{stem}.").split(".")[0].split("-")[0] for file in weights})

@@ -19,9 +19,10 @@ from safetensors.torch import load_file, save_file
 
 from dora_diffusion.cli import main
 from dora_diffusion.formats import WEIGHTS_NAME, read_safetensors, write_safetensors
+from dora_diffusion.models.load import resolve
 from dora_diffusion.registry import FORMATS
 
-TOYBOX = Path(os.environ["DORA_DIFFUSION_TOYBOX"])
+TOYBOX = Path(resolve("toybox"))
 PHOTOS = Path(__file__).parents[2] / "samples" / "subjects" / "teapot"
 SIZE = ("--num_images", "1", "--num_inference_steps", "1", "--height", "64", "--width", "64")
 LAYER = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k"
@@ -103,7 +104,7 @@ def test_no_photos(train: Refuse, refuse: Refuse, here: Path) -> None:
     [
         (
             "cut.jpg",
-            lambda: (PHOTOS / "01_table.jpg").read_bytes()[:900],
+            lambda: (PHOTOS / "table.jpg").read_bytes()[:900],
             "cut.jpg is damaged and cannot be read: it ends",
         ),
         ("notes.jpg", lambda: b"these are notes", "notes.jpg is not a photo that can be read: it is text"),

@@ -111,10 +111,10 @@ def test_the_cache_changes_nothing(tmp_path: Path, how: dict[str, bool]) -> None
 
 
 def test_the_real_autoencoder_finds_its_picture_again(toybox: BaseModel, subject_photos: Path) -> None:
-    photos = Photos([subject_photos / "00_studio.jpg"], 64, center_crop=True, random_flip=False, name="instance")
+    photos = Photos([subject_photos / "studio.jpg"], 64, center_crop=True, random_flip=False, name="instance")
     latents = Latents(photos, toybox.encode_images, toybox.vae.config.scaling_factor).sample(0, [0])
     assert latents.shape == (1, 8, 8, 8)
     assert 0.3 < float(latents.std()) < 3  # what the scaling factor is for
     picture = toybox.decode_latents(latents)[0]
     original = (photos.pixel_values(photos.view(0, 0)) + 1) / 2
-    assert float((picture - original).square().mean()) < 0.01  # 20 dB; the embedded autoencoder has 28 at its own size
+    assert float((picture - original).square().mean()) < 0.01  # 20 dB; the embedded autoencoder has 30 at its own size

@@ -12,6 +12,8 @@ import pytest
 import torch
 from painted import ReadingEye, picture, pictures
 
+from dora_diffusion.config import TrainConfig
+from dora_diffusion.config.files import load_yaml
 from dora_diffusion.data.photos import list_photos
 from dora_diffusion.evaluation.measure import GROUPS, Measured, measure
 from dora_diffusion.evaluation.prompts import PROMPT_SCENES, REFERENCE_SCENES, plan
@@ -93,7 +95,9 @@ def test_a_run_has_the_settings_and_its_own_subject(bench: ModuleType, tmp_path:
     assert (config.adapter.kind, config.run.seed, config.data.prompt()) == ("lora", 3, "a photo of sks mug")
     assert config.data.instance_data_dir == tmp_path / "00-mug" / "photos"
     assert config.run.output_dir == tmp_path / "00-mug" / "lora-3" and config.run.validation_prompt == []
-    assert config.optim.learning_rate == 1e-3 and config.run.max_train_steps == 250
+    preset = load_yaml(TrainConfig, SAMPLE)
+    assert (config.optim, config.prior) == (preset.optim, preset.prior)
+    assert config.run.max_train_steps == preset.run.max_train_steps
 
 
 @pytest.fixture

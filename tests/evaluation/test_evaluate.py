@@ -197,7 +197,7 @@ def test_a_missing_eye(refuse: Any, run_folder: Path, tmp_path: Path, monkeypatc
 def test_one_photo_and_none_held_out_is_too_little(
     run_folder: Path, tmp_path: Path, repository: Path, eye: None
 ) -> None:
-    photo = repository / "samples" / "subjects" / "teapot" / "01_table.jpg"
+    photo = repository / "samples" / "subjects" / "teapot" / "table.jpg"
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / photo.name).write_bytes(photo.read_bytes())
     with pytest.raises(DoraError, match="two training photos at least"):

@@ -36,9 +36,7 @@ def live_prediction(state) -> torch.Tensor:
 
 
 def plain_diffusers(folder) -> StableDiffusionPipeline:
-    pipe = StableDiffusionPipeline.from_pretrained(
-        resolve("toybox"), variant="fp16", dtype=torch.float32, safety_checker=None
-    )
+    pipe = StableDiffusionPipeline.from_pretrained(resolve("toybox"), dtype=torch.float32)
     pipe.load_lora_weights(folder)
     return pipe
 

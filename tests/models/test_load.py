@@ -48,13 +48,14 @@ def test_a_folder_of_fp16_files(tiny: Any, fp16_folder: Path, variant: str | Non
     assert_same(base, tiny, tolerance=1e-3)
 
 
-def test_the_embedded_base_has_three_shards_of_fp16() -> None:
+def test_the_embedded_base_is_read_without_a_variant() -> None:
     folder = Path(resolve("toybox"))
-    assert len(list((folder / "unet").glob("*-of-00003.safetensors"))) == 3
+    assert max(path.stat().st_size for path in folder.rglob("*.safetensors")) < 15e6  # in shards
     base = load_base("toybox", dtype=torch.bfloat16)
     assert base.name == "toybox" and base.native_resolution == 128 and base.prediction_type == "v_prediction"
     assert {part.dtype for part in base.adaptable().values()} == {torch.bfloat16} and base.vae.dtype == torch.float32
     stored = load_file(next((folder / "unet").glob("*-00001-of-*.safetensors")))
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     loaded = base.unet.state_dict()
     assert stored and all(torch.equal(loaded[name], tensor.bfloat16()) for name, tensor in stored.items())
 

@@ -1,10 +1,10 @@
 """A Stable Diffusion 1 pipeline of a few thousand parameters, made by plain diffusers; the tokenizer is toybox's."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
+
+from dora_diffusion.models.load import resolve
 
 
 def tiny_pipeline(seed: int = 0) -> Any:
@@ -12,6 +12,7 @@ def tiny_pipeline(seed: int = 0) -> Any:
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+    tokenizer = CLIPTokenizer.from_pretrained(resolve("toybox"), subfolder="tokenizer")
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(
         sample_size=8,
@@ -31,21 +32,21 @@ def tiny_pipeline(seed: int = 0) -> Any:
         norm_num_groups=4,
     )
     words = CLIPTextConfig(
-        vocab_size=382,
+        vocab_size=len(tokenizer),
         hidden_size=16,
         intermediate_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
         max_position_embeddings=32,
         projection_dim=16,
-        bos_token_id=380,
-        eos_token_id=381,
-        pad_token_id=381,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=CLIPTextModel(words),
-        tokenizer=CLIPTokenizer.from_pretrained(Path(os.environ["DORA_DIFFUSION_TOYBOX"]) / "tokenizer"),
+        tokenizer=tokenizer,
         unet=unet,
         scheduler=DDIMScheduler(beta_schedule="scaled_linear", steps_offset=1, clip_sample=False),
         safety_checker=None,

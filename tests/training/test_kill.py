@@ -70,7 +70,8 @@ def test_a_run_that_is_killed_ten_times(tmp_path: Path, seed: int) -> None:
     for kill in range(10):
         with started(command, log) as process:
             if kill in early:
-                time.sleep(chance.uniform(0, 8))
+                first = min(steps - 3, steps_logged(folder) + 1)
+                wait_for_step(process, folder, first, until=time.monotonic() + chance.uniform(0, 8))
             else:
                 wait_for_step(process, folder, min(steps - 3, steps_logged(folder) + chance.randint(1, 5)))
                 time.sleep(chance.uniform(0, 0.2))

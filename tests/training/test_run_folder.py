@@ -117,7 +117,7 @@ def test_other_photos_are_refused(tmp_path: Path, subject_photos: Path, change: 
     config = small_config(tmp_path / "run", 2, data={"instance_data_dir": photos}, adapter={"rank": 1})
     run_it(config, stop_after=1)
     before = adapter_bytes(tmp_path / "run"), contents(tmp_path / "run" / "checkpoint-1")
-    first = photos / "00_studio.jpg"
+    first = photos / "studio.jpg"
     if change == "another":
         shutil.copy(subject_photos.parent / "mug" / first.name, first)
     elif change == "one more":

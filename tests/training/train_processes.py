@@ -1,5 +1,6 @@
 """Training in processes of its own, as a user starts it."""
 
+import math
 import os
 import socket
 import subprocess
@@ -56,10 +57,12 @@ def started(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[byte
         process.wait()
 
 
-def wait_for_step(process: subprocess.Popen[bytes], folder: Path, step: int, timeout_s: float = 120) -> None:
-    """Return when step ``step`` is in the metrics file, or the process has ended."""
+def wait_for_step(
+    process: subprocess.Popen[bytes], folder: Path, step: int, timeout_s: float = 120, until: float = math.inf
+) -> None:
+    """Return when step ``step`` is in the metrics file, the process has ended, or ``time.monotonic()`` is ``until``."""
     end = time.monotonic() + timeout_s
-    while process.poll() is None and steps_logged(folder) < step:
+    while process.poll() is None and steps_logged(folder) < step and time.monotonic() < until:
         assert time.monotonic() < end, f"step {step} was not reached in {timeout_s} s"
         time.sleep(0.005)
 
