@@ -15,6 +15,7 @@ from pathlib import Path
 from torch import Tensor
 
 from dora_diffusion.cli.progress import progress_bar
+from dora_diffusion.config.guidance import usual_guidance
 from dora_diffusion.errors import DoraError
 from dora_diffusion.evaluation.bootstrap import Interval, proportion_interval
 from dora_diffusion.formats import write_bytes
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--prompts", type=int, default=1000)
     parser.add_argument("--split", choices=[*SPLITS], default="test", help="final: for published figures only")
     parser.add_argument("--num_inference_steps", type=int, default=Drawing.num_inference_steps)
-    parser.add_argument("--guidance_scale", type=float, default=Drawing.guidance_scale)
+    parser.add_argument("--guidance_scale", type=float, help="default: what suits the base")
     parser.add_argument("--sampler", default=Drawing.sampler)
     parser.add_argument("--sample_batch_size", type=int, default=10)
     parser.add_argument("--cpu", action="store_true")
@@ -117,9 +118,10 @@ def share(right: Tensor) -> Interval:
 
 def table(report: dict[str, dict[str, float]], given: argparse.Namespace) -> str:
     """The report as a table."""
+    guidance = usual_guidance(given.model) if given.guidance_scale is None else given.guidance_scale
     lines = [
-        f"{given.prompts} prompts of the split {given.split}, {given.num_inference_steps} steps, guidance "
-        f"{given.guidance_scale:g}.",
+        f"{given.prompts} prompts of the split {given.split}, {given.num_inference_steps} steps, "
+        f"guidance {guidance:g}.",
         "",
         "| seen as asked | share | 95 % interval | bar |",
         "|---|---|---|---|",

@@ -113,7 +113,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--num_images", type=int, default=3, help="pictures a scene")
     parser.add_argument("--num_drift_images", type=int, default=2, help="pictures of every other class")
     parser.add_argument("--num_inference_steps", type=int, default=25)
-    parser.add_argument("--guidance_scale", type=float, default=5.0)
+    parser.add_argument("--guidance_scale", type=float, help="default: what suits the base")
     parser.add_argument("--sampler", default="model")
     parser.add_argument("--sample_batch_size", type=int, default=8)
     parser.add_argument("--workers", type=int, default=1, help="runs at once, on one GPU or on the CPU")

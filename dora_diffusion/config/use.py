@@ -31,7 +31,9 @@ class GenerateConfig(Settings):
     num_images: int = free(4, "how many pictures", ge=1, le=1000)
     sample_batch_size: int = free(4, "pictures made at once", ge=1)
     num_inference_steps: int = free(25, "sampling steps", ge=1, le=1000)
-    guidance_scale: float = free(5.0, "how strictly the prompt is followed", ge=0, le=50)
+    guidance_scale: float | None = free(
+        None, "how strictly the prompt is followed; left out, what suits the base", ge=0, le=50
+    )
     sampler: SamplerName = free("model", f"model (the base's own), {', '.join(SAMPLERS)}")
     height: int | None = free(
         None, "height in pixels, a multiple of 8; left out, the model's own", ge=32, le=4096, multiple_of=8
@@ -86,7 +88,9 @@ class EvaluateConfig(Settings):
     num_drift_images: int = free(2, "pictures of every other class; 0 leaves drift out", ge=0, le=100)
     sample_batch_size: int = free(4, "pictures made at once", ge=1)
     num_inference_steps: int = free(25, "sampling steps", ge=1, le=1000)
-    guidance_scale: float = free(5.0, "how strictly the prompt is followed", ge=0, le=50)
+    guidance_scale: float | None = free(
+        None, "how strictly the prompt is followed; left out, what suits the base", ge=0, le=50
+    )
     sampler: SamplerName = free("model", f"model (the base's own), {', '.join(SAMPLERS)}")
     cpu: bool = free(False, "draw on the CPU even where there is a GPU")
     as_json: bool = free(False, "print one JSON document instead of a table (also --json)")

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dora_diffusion.config.guidance import usual_guidance
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.models import BaseModel
 from dora_diffusion.registry import SAMPLERS
@@ -17,10 +18,10 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Drawing:
-    """How a picture is drawn; sizes in pixels, None for the model's own."""
+    """How a picture is drawn; sizes in pixels. None: what suits the model."""
 
     num_inference_steps: int = 25
-    guidance_scale: float = 5.0
+    guidance_scale: float | None = None
     negative_prompt: str = ""
     height: int | None = None
     width: int | None = None
@@ -79,6 +80,11 @@ def sampler_name(base: BaseModel, sampler: str) -> str:
     return str(type(base.pipe.scheduler).__name__) if sampler == "model" else sampler
 
 
+def guidance_of(base: BaseModel, guidance_scale: float | None) -> float:
+    """The guidance scale that None stands for."""
+    return usual_guidance(base.name) if guidance_scale is None else guidance_scale
+
+
 def _denoise(
     base: BaseModel, prompts: list[str], seeds: list[int], how: Drawing, done: int, total: int, on_step: OnStep | None
 ) -> Tensor:
@@ -99,7 +105,7 @@ def _denoise(
         height=height,
         width=width,
         num_inference_steps=how.num_inference_steps,
-        guidance_scale=how.guidance_scale,
+        guidance_scale=guidance_of(base, how.guidance_scale),
         generator=generators,
         latents=noise.to(base.device, base.dtype),
         output_type="latent",

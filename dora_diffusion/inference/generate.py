@@ -10,7 +10,7 @@ from dora_diffusion.config import GenerateConfig
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.formats import load_adapter
 from dora_diffusion.inference.device import place
-from dora_diffusion.inference.draw import Drawing, OnStep, draw, sampler_name
+from dora_diffusion.inference.draw import Drawing, OnStep, draw, guidance_of, sampler_name
 from dora_diffusion.inference.merged_pipeline import MergedWeights
 from dora_diffusion.inference.picture import save_picture
 from dora_diffusion.machine import check_writable
@@ -82,7 +82,7 @@ def picture_settings(config: GenerateConfig, prompt: str, base: BaseModel) -> di
         "prompt": prompt,
         "negative_prompt": config.negative_prompt,
         "num_inference_steps": config.num_inference_steps,
-        "guidance_scale": config.guidance_scale,
+        "guidance_scale": guidance_of(base, config.guidance_scale),
         "sampler": sampler_name(base, config.sampler),
         "width": config.width or base.native_resolution,
         "height": config.height or base.native_resolution,

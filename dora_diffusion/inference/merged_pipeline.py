@@ -125,7 +125,7 @@ class MergedPipeline:
         num_images: int = 1,
         negative_prompt: str = "",
         num_inference_steps: int = 25,
-        guidance_scale: float = 5.0,
+        guidance_scale: float | None = None,
         on_step: OnStep | None = None,
     ) -> list[Image.Image]:
         """``num_images`` pictures of each prompt, seeds counting up from ``seed``."""

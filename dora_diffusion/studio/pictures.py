@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from PIL.Image import Image
 
 from dora_diffusion.config import GenerateConfig
+from dora_diffusion.config.guidance import usual_guidance
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.subjects import Subject
 
@@ -32,7 +33,7 @@ class Pipeline(Protocol):
         num_images: int = 1,
         negative_prompt: str = "",
         num_inference_steps: int = 25,
-        guidance_scale: float = 5.0,
+        guidance_scale: float | None = None,
         on_step: OnStep | None = None,
     ) -> list[Image]: ...
 
@@ -97,7 +98,7 @@ class Pictures:
                 seed=seed,
                 num_images=num_images,
                 num_inference_steps=settings.num_inference_steps,
-                guidance_scale=settings.guidance_scale,
+                guidance_scale=usual_guidance(subject.base),
                 on_step=on_step,
             )
             return [self._keep(subject, picture, settings, offset) for offset, picture in enumerate(drawn)]
@@ -136,7 +137,7 @@ def _remembered(subject: Subject, picture: Image, settings: GenerateConfig, seed
         "prompt": settings.prompt,
         "negative_prompt": settings.negative_prompt,
         "num_inference_steps": settings.num_inference_steps,
-        "guidance_scale": settings.guidance_scale,
+        "guidance_scale": usual_guidance(subject.base),
         "sampler": settings.sampler,
         "width": picture.width,
         "height": picture.height,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dora_diffusion.config import TrainConfig
-from dora_diffusion.inference.draw import Drawing, draw, sampler_name
+from dora_diffusion.inference.draw import Drawing, draw, guidance_of, sampler_name
 from dora_diffusion.inference.picture import save_picture
 from dora_diffusion.models import BaseModel
 
@@ -22,7 +22,7 @@ def draw_previews(base: BaseModel, config: TrainConfig, step: int) -> tuple[Path
             "prompt": prompt,
             "seed": seed,
             "num_inference_steps": PREVIEW.num_inference_steps,
-            "guidance_scale": PREVIEW.guidance_scale,
+            "guidance_scale": guidance_of(base, PREVIEW.guidance_scale),
             "sampler": sampler_name(base, PREVIEW.sampler),
             "width": image.width,
             "height": image.height,

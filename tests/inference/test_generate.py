@@ -90,7 +90,7 @@ def test_settings_travel_in_the_file(run_folder, tmp_path):
     text = Image.open(first).info["parameters"]
     assert text.splitlines()[0] == config.prompt
     assert text.splitlines()[1] == "Negative prompt: blurry"
-    assert "Steps: 2, Sampler: DDIMScheduler, CFG scale: 5.0, Seed: 42, Size: 128x128, Model: toybox" in text
+    assert "Steps: 2, Sampler: DDIMScheduler, CFG scale: 3.0, Seed: 42, Size: 128x128, Model: toybox" in text
 
 
 def test_pictures_are_never_overwritten(tmp_path):
@@ -132,3 +132,15 @@ def test_what_is_drawn_is_kept_when_the_rest_is_interrupted(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         generate(GenerateConfig(prompt="a photo of a mug", output_dir=tmp_path / "out", **settings), interrupt)
     assert [path.name for path in sorted((tmp_path / "out").glob("*.png"))] == ["00000.png", "00001.png"]
+
+
+def test_the_base_says_how_strictly_a_prompt_is_followed(toybox) -> None:
+    """toybox's own guidance where none is given, another base's where it has another name."""
+    prompts = ["a photo of a red mug on the beach"]
+
+    def picture(guidance: float | None) -> torch.Tensor:
+        return draw_tensor(toybox, prompts, [1], Drawing(num_inference_steps=2, guidance_scale=guidance))
+
+    assert torch.equal(picture(None), picture(3.0)) and not torch.equal(picture(None), picture(5.0))
+    toybox.name = "owner/model"
+    assert torch.equal(picture(None), picture(5.0))

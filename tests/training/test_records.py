@@ -53,7 +53,7 @@ def test_a_preview_carries_the_settings_it_was_drawn_with(with_previews: tuple[P
         "seed": 1,
         "step": 4,
         "num_inference_steps": 2,
-        "guidance_scale": 5.0,
+        "guidance_scale": 3.0,
         "sampler": "DDIMScheduler",
         "width": 64,
         "height": 64,
