@@ -27,7 +27,7 @@ from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.files import load_yaml
 from dora_diffusion.data.photos import list_photos
 from dora_diffusion.errors import ConfigError, DoraError
-from dora_diffusion.evaluation.copies import THRESHOLD
+from dora_diffusion.evaluation.copies import repeats
 from dora_diffusion.evaluation.evaluate import BASE, contact_sheet, draw_groups, photo_tensor
 from dora_diffusion.evaluation.eye_facts import blind_to, gate_of
 from dora_diffusion.evaluation.figures import FIGURES, Grid, difference, figures, per_subject, refusal
@@ -269,12 +269,14 @@ def make_report(folders: list[Path], kinds: list[str], seeds: list[int]) -> dict
     for kind in kinds:
         results = [[_read(folder / f"{kind}-{seed}.json") for seed in seeds] for folder in folders]
         grids[kind] = grid = [[Measured.from_json(result["measured"]) for result in row] for row in results]
+        repeated = [repeats(run.copies, run.groups["subject"].scene_right) for row in grid for run in row]
         seconds = [result["train_seconds"] for row in results for result in row]
         report["kinds"][kind] = {
             "figures": {name: asdict(found) for name, found in figures(grid, gate).items()},
             "subjects": [_subject_row(folder, grid[k], gate) for k, folder in enumerate(folders)],
             "train_seconds": sum(seconds) / len(seconds),
-            "near_copies": sum(score >= THRESHOLD for row in grid for run in row for score in run.copies),
+            "near_copies": sum(copies for copies, _ in repeated),
+            "repeated_poses": sum(poses for _, poses in repeated),
             "pictures": sum(len(run.copies) for row in grid for run in row),
         }
     first = kinds[0]
@@ -307,7 +309,8 @@ def markdown(report: dict[str, Any]) -> str:
             lines.append(_row(FIGURES[name].label, found, worst))
         lines += [
             "",
-            f"Near-copies: {part['near_copies']} of {part['pictures']}. Training: {part['train_seconds']:.0f} s a run.",
+            f"Near-copies: {part['near_copies']} of {part['pictures']}; a photo's pose in the scene asked for: "
+            f"{part['repeated_poses']}. Training: {part['train_seconds']:.0f} s a run.",
         ]
         lines += ["", f"| subject | {' | '.join(SHOWN)} | nearest copy |", "|---" * (len(SHOWN) + 2) + "|"]
         for row in part["subjects"]:

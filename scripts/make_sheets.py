@@ -16,7 +16,7 @@ from dora_diffusion.config import DemoConfig, TrainConfig
 from dora_diffusion.errors import DoraError
 
 
-def training_of(subject: str, photos: Path | None, output_dir: Path, steps: int) -> TrainConfig:
+def training_of(subject: str, photos: Path | None, output_dir: Path, steps: int | None) -> TrainConfig:
     """The settings for one subject: a sample's own, or the teapot sample's pointed at a folder of photos."""
     if photos is None:
         return demo_training(DemoConfig(subject=subject, output_dir=output_dir / subject, max_train_steps=steps))
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--subjects", nargs="+", default=["teapot", "robot", "mug", "backpack", "rocket", "cat"])
     parser.add_argument("--photos", type=Path)
     parser.add_argument("--output_dir", type=Path, default=Path("sheets"))
-    parser.add_argument("--max_train_steps", type=int, default=250)
+    parser.add_argument("--max_train_steps", type=int, help="default: as many as the samples say")
     given = parser.parse_args(arguments)
     try:
         for subject in given.subjects:

@@ -48,7 +48,7 @@ def demo_training(config: DemoConfig) -> TrainConfig:
             "run": sample.run.model_copy(
                 update={
                     "output_dir": config.output_dir / "run",
-                    "max_train_steps": config.max_train_steps,
+                    "max_train_steps": config.max_train_steps or sample.run.max_train_steps,
                     "overwrite": config.overwrite,
                     "validation_prompt": [],  # the sheet shows more
                 }

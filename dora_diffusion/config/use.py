@@ -110,7 +110,7 @@ class DemoConfig(Settings):
 
     output_dir: Path = free(Path("demo-output"), "folder for the run and the sheet")
     subject: str = free("teapot", "which sample subject")
-    max_train_steps: int = free(250, "training steps", ge=1)
+    max_train_steps: int | None = free(None, "training steps; left out, as many as the sample says", ge=1)
     overwrite: bool = free(False, "start again in a folder that holds a demo")
 
 

@@ -11,7 +11,7 @@ DEFAULT_GATE = 0.5  # where there is no report
 
 
 def gate_of(folder: Path | None = None) -> float:
-    """The class probability below which a picture counts as something else: 99 % of real renders have more."""
+    """The class probability below which a picture counts as something else, calibrated on real renders."""
     gate = _facts(folder).get("gate")
     value = gate.get("threshold") if isinstance(gate, dict) else None
     return float(value) if isinstance(value, (int, float)) and 0 <= value <= 1 else DEFAULT_GATE

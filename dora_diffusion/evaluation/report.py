@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from dora_diffusion.evaluation.bootstrap import LEVEL, Interval
-from dora_diffusion.evaluation.copies import THRESHOLD
+from dora_diffusion.evaluation.copies import THRESHOLD, repeats
 from dora_diffusion.evaluation.figures import FIGURES
 
 WIDTH = 50
@@ -53,13 +53,15 @@ class Evaluation:
     settings: dict[str, Any]
 
     @property
-    def copies(self) -> int:
-        """How many pictures of the subject repeat a training photo."""
-        return sum(picture.copy_score >= THRESHOLD for picture in self.pictures)
+    def repeats(self) -> tuple[int, int]:
+        """How many pictures of the subject repeat a training photo, and how many only its pose."""
+        return repeats([p.copy_score for p in self.pictures], [p.scene_right for p in self.pictures])
 
     def to_json(self) -> dict[str, Any]:
         """As values that JSON has."""
-        return {**asdict(self), "interval_level": LEVEL, "near_copies": self.copies, "copy_threshold": THRESHOLD}
+        copies, poses = self.repeats
+        counted = {"near_copies": copies, "repeated_poses": poses, "copy_threshold": THRESHOLD}
+        return {**asdict(self), "interval_level": LEVEL, **counted}
 
     def to_text(self) -> str:
         """As a table with its footnotes."""
@@ -74,14 +76,16 @@ class Evaluation:
 
     def _footnotes(self) -> list[str]:
         count = len(self.pictures)
+        copies, poses = self.repeats
         names = {"base_bare": f"base's {self.kind}", "base_worded": "base described", "subject": "subject"}
         cosines = [f"{names[name]} {self.cosines[name]:.3f}" for name in names if name in self.cosines]
         lines = [
             *([self.refusal] if self.refusal else []),
             f"Raw cosines to the training photos: {', '.join(cosines)}, "
             f"{self.ceiling_of} {self.cosines['ceiling']:.3f}.",
-            f"Near-copies of a training photo: {self.copies} of {count} "
-            f"(nearest {max(picture.copy_score for picture in self.pictures):.2f}, a copy from {THRESHOLD:.2f} on).",
+            f"Near-copies of a training photo: {copies} of {count} (nearest "
+            f"{max(picture.copy_score for picture in self.pictures):.2f}, a copy from {THRESHOLD:.2f} on); "
+            f"a photo's pose in the scene asked for: {poses}.",
             f"Not seen as a {self.kind}, counting 0: {sum(not picture.accepted for picture in self.pictures)} of "
             f"{count} (class probability under {self.gate:.2f}).",
         ]

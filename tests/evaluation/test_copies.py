@@ -17,7 +17,7 @@ from dora_diffusion.evaluation.copies import (
     _shrunk,
     _templates,
     copy_scores,
-    is_copy,
+    repeats,
 )
 from dora_diffusion.evaluation.evaluate import photo_tensor
 
@@ -33,6 +33,10 @@ EDITS: dict[str, Callable[[Tensor], Tensor]] = {
     "soft": lambda x: F.avg_pool2d(x, 3, 1, 1),
     "noisy": lambda x: (x + 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1),
 }
+
+
+def is_copy(pictures: Tensor, photos: Tensor) -> Tensor:
+    return copy_scores(pictures, photos) >= THRESHOLD
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +84,8 @@ def test_scores_are_correlations(subjects: list[Tensor]) -> None:
     window = _shrunk(photos, SIDE)[1, :, 3 : 3 + WINDOW, 5 : 5 + WINDOW]
     centred = window - window.mean((1, 2), keepdim=True)
     assert found[1, 2, 3, 5].item() == pytest.approx(float((centred * templates[2]).sum() / centred.norm()), abs=1e-4)
+
+
+def test_a_pose_in_the_scene_asked_for_is_no_copy() -> None:
+    assert repeats([0.99, 0.95, 0.5, 0.97], [False, True, False, True]) == (1, 2)
+    assert repeats([THRESHOLD, THRESHOLD - 0.001], [False, False]) == (1, 0)

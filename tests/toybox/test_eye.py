@@ -18,14 +18,15 @@ from dora_diffusion.toybox.eye import (
     SIZE,
     WEIGHTS_FILE,
     Eye,
+    Seen,
     load_eye,
     resized,
     save_eye,
 )
 from dora_diffusion.toybox.recipe import eye_augment
-from dora_diffusion.toybox.recipe.eye_acceptance import accept_eye, table, write_report
+from dora_diffusion.toybox.recipe.eye_acceptance import _gate, accept_eye, table, write_report
 from dora_diffusion.toybox.recipe.eye_augment import Dice, augment, is_outline, without_toy
-from dora_diffusion.toybox.recipe.eye_bench import OTHER_SCENES, REFERENCE_SCENES, AcceptanceSizes
+from dora_diffusion.toybox.recipe.eye_bench import OTHER_SCENES, REFERENCE_SCENES, AcceptanceSizes, Bench
 from dora_diffusion.toybox.recipe.eye_figures import Figure, auc, auc_figure, mean_figure, plain, recall_at_1
 from dora_diffusion.toybox.recipe.eye_losses import found_share, identity_loss
 from dora_diffusion.toybox.recipe.eye_pool import MEMBERS, EyePool, EyePoolSettings, family_pictures
@@ -359,6 +360,21 @@ class TestAcceptance:
         write_report(found, tmp_path)
         assert json.loads((tmp_path / "eye_acceptance.json").read_text()) == found
         assert "Blind to:" in table(found)
+
+    def test_the_gate_stands_between_the_right_class_and_the_others(self) -> None:
+        """A head that gives 0.9 and 0.8 to the right class, 0.05 and 0.1 to the next: 0.45, whatever is sure enough."""
+        kind = torch.arange(2).repeat(50)
+        chance = torch.full((100, len(CLASSES) + 1), 1e-4)
+        chance[torch.arange(100), kind] = torch.tensor([0.9, 0.8]).repeat(50)
+        chance[torch.arange(100), kind + 3] = torch.tensor([0.05, 0.1]).repeat(50)
+        nothing = torch.zeros(100, 2)
+        seen = Seen(nothing, chance.log(), nothing, nothing, nothing)
+        bench = Bench(small_eye(), None, Split.TEST, 0, "cpu", AcceptanceSizes.smoke())
+        gate = _gate(bench, seen, kind)
+        share = chance / chance.sum(1, keepdim=True)
+        assert gate["own class reaches"] == pytest.approx(float(share[1, 1]), abs=1e-3)
+        assert gate["threshold"] == pytest.approx((share[1, 1] + share[1, 4]).item() / 2, abs=1e-3)
+        assert gate["real rejected"].value == gate["real taken for another class"].value == 0
 
     @pytest.mark.parametrize("split", [Split.TRAIN, Split.FINAL])
     def test_only_on_toys_it_may_be_tested_on(self, split: Split) -> None:
