@@ -11,7 +11,7 @@ The last line trains on two GPUs: loop.batch pictures a step on each, and pool.w
 stages autoencoder, diffusion and eye can do that; their files count the pictures of all GPUs.
 
 A stage that is run again goes on from its last output. On a fresh machine, --from_dir names the work folder of the last
-one. --smoke does everything once, in seconds, on a CPU.
+one, or a packed model: with dora_diffusion/toybox/model, training goes on from the weights that are shipped. --smoke does everything once, in seconds, on a CPU.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stage", required=True, choices=list(STAGES), help="which one")
     parser.add_argument("--work_dir", required=True, type=Path, help="folder of the recipe, one folder a stage")
-    parser.add_argument("--from_dir", type=Path, help="work folder to copy from what work_dir lacks")
+    parser.add_argument("--from_dir", type=Path, help="work folder, or packed model, to copy from what work_dir lacks")
     parser.add_argument("--minutes", type=float, help="end by then, and save; the learning rate falls by the time")
     parser.add_argument("--device", default="", help="cuda or cpu; left out, the fastest there is")
     parser.add_argument("--smoke", action="store_true", help="tiny networks and a few steps")

@@ -123,6 +123,26 @@ def test_the_card_holds_data_recipe_seeds_figures_and_limits(work: Path, tmp_pat
     assert "there is no eye" not in card and "folder `eye`" not in card
 
 
+def test_a_packed_model_is_a_work_folder_again(work: Path, tmp_path: Path) -> None:
+    """Training goes on from it as from the work folder it was packed from: the same steps behind it, new seeds."""
+    smoke("diffusion", tmp_path, from_dir=work / "model")
+    assert_same_values(values_of(tmp_path / "autoencoder" / "vae"), values_of(work / "autoencoder" / "vae"))
+    before, after = read_state(work / "diffusion"), read_state(tmp_path / "diffusion")
+    assert (after["steps"], len(after["runs"])) == (2 * before["steps"], 2) and after["shards"] > before["shards"]
+    again = smoke("pack", tmp_path)
+    assert "| diffusion | 1 | 2 | 8 |" in (again / "README.md").read_text()
+
+
+def test_a_packed_model_without_its_states_starts_counting_anew(work: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(work / "model", tmp_path / "model")
+    (model / "recipe.json").unlink()
+    smoke("diffusion", tmp_path / "work", from_dir=model)
+    assert read_state(tmp_path / "work" / "diffusion")["steps"] == 4
+    (model / "recipe.json").write_text("{")
+    with pytest.raises(TrainingError, match=r"recipe\.json is damaged"):
+        smoke("diffusion", tmp_path / "other", from_dir=model)
+
+
 def test_an_eye_is_packed_with_what_it_was_found_to_see(copied: Path) -> None:
     eye = copied / "eye"
     eye.mkdir()

@@ -29,13 +29,13 @@ def card(
     """The text of ``README.md``.
 
     Args:
-        states: what lies behind the weights, by stage: "autoencoder" and "diffusion".
+        states: what lies behind the weights, by stage: "autoencoder", "diffusion" and, if it is known, "eye".
         parameters: how many each part has.
         files: bytes of each file.
         figures: further lines of the table, what to value.
     """
-    autoencoder, diffusion = states["autoencoder"], states["diffusion"]
-    size = _size(diffusion)
+    size = _size(states["diffusion"])
+    measured = {stage: state for stage, state in states.items() if stage != "eye"}  # the eye has a card of its own
     return f"""---
 {yaml.safe_dump(_HEADER, sort_keys=False).strip()}
 ---
@@ -73,8 +73,9 @@ Velocities are predicted on Stable Diffusion's noise schedule; every word of the
 
 | stage | seed | runs | steps | pictures seen | of these, different | minutes | machine |
 |---|---|---|---|---|---|---|---|
-{_recipe("autoencoder", autoencoder)}
-{_recipe("diffusion", diffusion)}
+{_recipe(states)}
+
+The settings of every run are in `recipe.json`; `--from_dir` with this folder goes on from these weights.
 
 ## Figures
 
@@ -82,7 +83,7 @@ Measured on toys that were kept out of training.
 
 | what | value |
 |---|---|
-{_figures(states, figures)}
+{_figures(measured, figures)}
 
 ## Limits
 
@@ -111,17 +112,26 @@ def _parts(parameters: Mapping[str, int]) -> str:
     return "\n".join(f"| `{kind}` | {parameters[kind] / 1e6:.2f} M | {text} |" for kind, text in about.items())
 
 
-def _recipe(stage: str, state: Mapping[str, Any]) -> str:
+def _recipe(states: Mapping[str, Mapping[str, Any]]) -> str:
+    return "\n".join(_row(stage, state) for stage, state in states.items())
+
+
+def _row(stage: str, state: Mapping[str, Any]) -> str:
     runs = state["runs"]
     minutes = sum(run["minutes"] for run in runs)
-    machines = ", ".join(dict.fromkeys(run["device"] for run in runs)) or "unknown"
+    machines = ", ".join(dict.fromkeys(_machine(run) for run in runs)) or "unknown"
     seeds = ", ".join(dict.fromkeys(str(run["settings"]["seed"]) for run in runs)) or "unknown"
-    shard = runs[-1]["settings"]["pool"]["shard"] if runs else 0
-    different = state["shards"] * shard
+    shard = runs[-1]["settings"]["pool"].get("shard") if runs else None
+    different = f"{state['shards'] * shard:,}" if shard else ""  # the eye renews its pictures family by family
     return (
-        f"| {stage} | {seeds} | {len(runs)} | {state['steps']:,} | {state['images']:,} | {different:,} "
+        f"| {stage} | {seeds} | {len(runs)} | {state['steps']:,} | {state['images']:,} | {different} "
         f"| {minutes:.0f} | {machines} |"
     )
+
+
+def _machine(run: Mapping[str, Any]) -> str:
+    count = run.get("processes", 1)
+    return f"{count} × {run['device']}" if count > 1 else str(run["device"])
 
 
 def _figures(states: Mapping[str, Mapping[str, Any]], further: Mapping[str, Any]) -> str:

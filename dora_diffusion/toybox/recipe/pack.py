@@ -11,16 +11,10 @@ from typing import Any
 from dora_diffusion.errors import TrainingError
 from dora_diffusion.toybox import architecture
 from dora_diffusion.toybox.recipe.card import card
-from dora_diffusion.toybox.recipe.loop import Log, read_state
+from dora_diffusion.toybox.recipe.loop import STATE_FILE, Log, read_state
 from dora_diffusion.toybox.recipe.settings import PackSettings
+from dora_diffusion.toybox.recipe.unpack import PLACES, STATES_FILE
 
-# The eye's files and what they are called here; the last two, what its acceptance found, may be missing.
-EYE_FILES = {
-    "eye.json": "eye.json",
-    "eye.safetensors": "eye.safetensors",
-    "eye_acceptance.json": "eye_acceptance.json",
-    "eye_acceptance.md": "README.md",
-}
 MOST_BYTES, MOST_FILE_BYTES = 44_000_000, 15_000_000  # of the whole, and of one file
 
 
@@ -51,8 +45,11 @@ def pack(
     parts = {kind: architecture.load_part(kind, place) for kind, place in places.items()}
     words = architecture.tokenizer(root / "diffusion" / "tokenizer")
     architecture.save(architecture.pipeline(tokenizer=words, **parts), work_dir)
-    _copy_eye(root / "eye", work_dir / "eye", log)
-    states = {name: read_state(root / name) for name in ("autoencoder", "diffusion")}
+    _copy_eye(root / "eye", work_dir, log)
+    states = {
+        name: read_state(root / name) for name in PLACES if name != "eye" or (root / "eye" / STATE_FILE).is_file()
+    }
+    (work_dir / STATES_FILE).write_text(json.dumps(states, indent=1) + "\n", encoding="utf-8")
     sizes = {kind: sum(weight.numel() for weight in part.parameters()) for kind, part in parts.items()}
     text = card(states, sizes, file_sizes(work_dir), _figures(settings.figures))
     (work_dir / "README.md").write_text(text, encoding="utf-8")
@@ -67,9 +64,9 @@ def _copy_eye(source: Path, target: Path, log: Log) -> None:
     if not (source / "eye.safetensors").is_file():
         log("there is no eye yet: it is left out")
         return
-    target.mkdir()
-    for name, packed in EYE_FILES.items():
-        if (source / name).is_file():
+    for packed, name in PLACES["eye"].items():
+        if (source / name).is_file():  # what its acceptance found may be missing
+            (target / packed).parent.mkdir(exist_ok=True)
             shutil.copyfile(source / name, target / packed)
 
 

@@ -15,6 +15,7 @@ from dora_diffusion.errors import ConfigError, MachineError, TrainingError
 from dora_diffusion.toybox.recipe import STAGES
 from dora_diffusion.toybox.recipe.loop import Log
 from dora_diffusion.toybox.recipe.processes import here, together, wait_for_all
+from dora_diffusion.toybox.recipe.unpack import is_packed, unpack
 
 PACKED = "model"  # the folder of the stage "pack"
 
@@ -58,8 +59,8 @@ def run_stage(
     its own, and the first one alone writes and logs.
 
     Args:
-        from_dir: another work folder; what ``work_dir`` lacks of this stage's last output and of the stages before it
-            is copied from there.
+        from_dir: another work folder, or a packed model; what ``work_dir`` lacks of this stage's last output and of the
+            stages before it is copied from there.
         device: "cuda", "cpu"; empty: the fastest there is.
         minutes: end by then, and save; the learning rate then falls by the time.
 
@@ -117,8 +118,12 @@ def choose_device(name: str) -> str:
 
 
 def _bring(name: str, work_dir: Path, from_dir: Path | None) -> None:
-    """Copy a stage's folder from another work folder, unless there is one already."""
-    if from_dir is not None and (from_dir / name).is_dir() and not (work_dir / name).exists():
+    """Copy a stage's folder from another work folder, or from a packed model, unless there is one already."""
+    if from_dir is None or (work_dir / name).exists():
+        return
+    if is_packed(from_dir):
+        unpack(from_dir, name, work_dir / name)
+    elif (from_dir / name).is_dir():
         shutil.copytree(from_dir / name, work_dir / name)
 
 
