@@ -11,7 +11,8 @@ The last line trains on two GPUs: loop.batch pictures a step on each, and pool.w
 stages autoencoder, diffusion and eye can do that; their files count the pictures of all GPUs.
 
 A stage that is run again goes on from its last output. On a fresh machine, --from_dir names the work folder of the last
-one, or a packed model: with dora_diffusion/toybox/model, training goes on from the weights that are shipped. --smoke does everything once, in seconds, on a CPU.
+one, or a packed model: dora_diffusion/toybox/model to go on from the weights that are shipped. --smoke does everything
+once, in seconds, on a CPU.
 """
 
 import argparse

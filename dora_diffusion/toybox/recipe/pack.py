@@ -46,9 +46,8 @@ def pack(
     words = architecture.tokenizer(root / "diffusion" / "tokenizer")
     architecture.save(architecture.pipeline(tokenizer=words, **parts), work_dir)
     _copy_eye(root / "eye", work_dir, log)
-    states = {
-        name: read_state(root / name) for name in PLACES if name != "eye" or (root / "eye" / STATE_FILE).is_file()
-    }
+    known = [name for name in PLACES if name != "eye" or (root / "eye" / STATE_FILE).is_file()]
+    states = {name: read_state(root / name) for name in known}
     (work_dir / STATES_FILE).write_text(json.dumps(states, indent=1) + "\n", encoding="utf-8")
     sizes = {kind: sum(weight.numel() for weight in part.parameters()) for kind, part in parts.items()}
     text = card(states, sizes, file_sizes(work_dir), _figures(settings.figures))

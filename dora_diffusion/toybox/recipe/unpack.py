@@ -59,6 +59,4 @@ def packed_states(packed: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise TrainingError(
-            f"{path} is damaged ({error}). Delete it, and the seeds start again from the first."
-        ) from None
+        raise TrainingError(f"{path} is damaged ({error}). Delete it, and the seeds start from the first.") from None
