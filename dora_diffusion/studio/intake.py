@@ -5,24 +5,17 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from dora_diffusion.config import (
-    AdapterConfig,
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    PriorConfig,
-    RunConfig,
-    TrainConfig,
-)
+from dora_diffusion.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from dora_diffusion.config.files import dump_yaml
 from dora_diffusion.errors import DataError, StudioError
 from dora_diffusion.studio.disk import write_text
 
 MAX_PHOTOS = 50
+PRESET = "toybox-balanced"
 
 
 def write_config(folder: Path, class_noun: str, trigger: str, steps: int) -> None:
-    """Write the settings that the page trains with; the subject exists from here on.
+    """Write the settings that the page trains with, the preset's; the subject exists from here on.
 
     Checkpoints every 50 steps: a run that the machine ends loses less than a minute.
 
@@ -30,15 +23,12 @@ def write_config(folder: Path, class_noun: str, trigger: str, steps: int) -> Non
         ConfigError: ``steps`` is no number of steps.
     """
     config = TrainConfig(
+        preset=PRESET,
         model=ModelConfig(pretrained_model_name_or_path="toybox"),
         data=DataConfig(instance_data_dir=folder / "photos", trigger=trigger, class_noun=class_noun),
-        adapter=AdapterConfig(kind="dora", rank=16, targets="attn", train_text_encoder=True),
-        prior=PriorConfig(with_prior_preservation=True, num_class_images=12, prior_loss_weight=0.5),
-        optim=OptimConfig(learning_rate=1e-3, text_encoder_lr=5e-4, lr_scheduler="cosine", lr_warmup_steps=10),
         run=RunConfig(
             output_dir=folder / "run",
             max_train_steps=steps,
-            train_batch_size=2,
             checkpointing_steps=50,
             checkpoints_total_limit=2,
         ),

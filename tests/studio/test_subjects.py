@@ -24,8 +24,9 @@ def test_a_subject_is_a_folder_with_photos_and_settings(make_studio: MakeStudio,
     config = TrainConfig.model_validate(yaml.safe_load(subject.config_file.read_text()))
     assert config.data.instance_data_dir == subject.folder / "photos"
     assert config.run.output_dir == subject.run_folder
-    assert config.prior.with_prior_preservation and config.prior.num_class_images == 12
-    assert (config.adapter.kind, config.adapter.rank, config.optim.learning_rate) == ("dora", 16, 1e-3)
+    preset = TrainConfig(preset="toybox-balanced")
+    assert (config.adapter, config.optim, config.prior) == (preset.adapter, preset.optim, preset.prior)
+    assert config.run.train_batch_size == preset.run.train_batch_size and config.adapter.kind == "dora"
 
 
 def test_photos_are_stored_upright_and_without_metadata(make_studio: MakeStudio, photos: list[Path]) -> None:

@@ -13,7 +13,7 @@ from dora_diffusion.studio.pictures import Pictures
 from dora_diffusion.studio.subjects import Subject
 from dora_diffusion.studio.ui.panel import EMPTY, job_panel
 
-QUALITIES = {"Quick": 120, "Standard": 250}
+QUALITIES = {"Quick": 120, "Standard": 300}
 SHOWN_PICTURES = 24
 
 
