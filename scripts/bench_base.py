@@ -55,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--sample_batch_size", type=int, default=10)
     parser.add_argument("--cpu", action="store_true")
     given = parser.parse_args(arguments)
+    if given.guidance_scale is None:
+        given.guidance_scale = usual_guidance(given.model)
     try:
         report, pictures, wrong = measure(given)
     except DoraError as error:
@@ -118,10 +120,9 @@ def share(right: Tensor) -> Interval:
 
 def table(report: dict[str, dict[str, float]], given: argparse.Namespace) -> str:
     """The report as a table."""
-    guidance = usual_guidance(given.model) if given.guidance_scale is None else given.guidance_scale
     lines = [
         f"{given.prompts} prompts of the split {given.split}, {given.num_inference_steps} steps, "
-        f"guidance {guidance:g}.",
+        f"guidance {given.guidance_scale:g}.",
         "",
         "| seen as asked | share | 95 % interval | bar |",
         "|---|---|---|---|",

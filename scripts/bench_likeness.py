@@ -25,6 +25,7 @@ import torch
 
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.files import load_yaml
+from dora_diffusion.config.guidance import usual_guidance
 from dora_diffusion.data.photos import list_photos
 from dora_diffusion.errors import ConfigError, DoraError
 from dora_diffusion.evaluation.copies import repeats
@@ -32,7 +33,7 @@ from dora_diffusion.evaluation.evaluate import BASE, contact_sheet, draw_groups,
 from dora_diffusion.evaluation.eye_facts import blind_to, gate_of
 from dora_diffusion.evaluation.figures import FIGURES, Grid, difference, figures, per_subject, refusal
 from dora_diffusion.evaluation.measure import Measured, measure
-from dora_diffusion.evaluation.prompts import PROMPT_SCENES, REFERENCE_SCENES, plan
+from dora_diffusion.evaluation.prompts import PROMPT_SCENES, plan
 from dora_diffusion.formats import write_bytes
 from dora_diffusion.inference import Drawing, MergedPipeline
 from dora_diffusion.inference.draw import pictures_of
@@ -41,7 +42,7 @@ from dora_diffusion.toybox.captions import describe
 from dora_diffusion.toybox.draws import Instances, Split, Views, draw_instances, draw_views
 from dora_diffusion.toybox.eye import DEFAULT_FOLDER, WEIGHTS_FILE, load_eye
 from dora_diffusion.toybox.render import render
-from dora_diffusion.toybox.words import CLASSES
+from dora_diffusion.toybox.words import CLASSES, REFERENCE_SCENES
 from dora_diffusion.training import train
 
 PHOTO_SIDE = 256
@@ -113,7 +114,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--num_images", type=int, default=3, help="pictures a scene")
     parser.add_argument("--num_drift_images", type=int, default=2, help="pictures of every other class")
     parser.add_argument("--num_inference_steps", type=int, default=25)
-    parser.add_argument("--guidance_scale", type=float, help="default: what suits the base")
+    parser.add_argument("--guidance_scale", type=float, default=usual_guidance(BASE))
     parser.add_argument("--sampler", default="model")
     parser.add_argument("--sample_batch_size", type=int, default=8)
     parser.add_argument("--workers", type=int, default=1, help="runs at once, on one GPU or on the CPU")

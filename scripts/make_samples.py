@@ -16,9 +16,9 @@ from torch import Tensor
 from dora_diffusion.inference.draw import pictures_of
 from dora_diffusion.toybox.draws import Instances, Split, Views, draw_instances, draw_views
 from dora_diffusion.toybox.render import render
+from dora_diffusion.toybox.words import REFERENCE_SCENES
 
 SIZE = 512
-TRAINING_SCENES = ("studio", "table", "kitchen", "grass", "brick")
 HELD_OUT_SCENES = ("beach", "snow", "forest")
 JPEG_QUALITY = 90
 
@@ -45,7 +45,7 @@ def views(name: str) -> Views:
     return Views.cat(
         [
             draw_views(toy, 100 * seed + number, scenes=[scene], styles=["photo"])
-            for number, scene in enumerate((*TRAINING_SCENES, *HELD_OUT_SCENES))
+            for number, scene in enumerate((*REFERENCE_SCENES, *HELD_OUT_SCENES))
         ]
     )
 
@@ -59,8 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
     for name in SUBJECTS:
         seen = views(name)
         pictures = render(Instances.cat([subject(name)] * len(seen)), seen, given.size).images
-        count = len(TRAINING_SCENES)
-        _write(given.output_dir / "subjects" / name, TRAINING_SCENES, pictures[:count])
+        count = len(REFERENCE_SCENES)
+        _write(given.output_dir / "subjects" / name, REFERENCE_SCENES, pictures[:count])
         _write(given.output_dir / "held_out" / name, HELD_OUT_SCENES, pictures[count:])
         print(name)
     return 0

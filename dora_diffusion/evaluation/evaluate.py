@@ -22,7 +22,7 @@ from dora_diffusion.evaluation.report import CENTRAL, Evaluation, Picture
 from dora_diffusion.evaluation.taught import Taught, taught
 from dora_diffusion.formats import write_bytes
 from dora_diffusion.inference import Drawing, MergedPipeline, draw_tensor
-from dora_diffusion.inference.draw import pictures_of
+from dora_diffusion.inference.draw import guidance_of, pictures_of
 from dora_diffusion.inference.sheet import Row, save_sheet, sheet
 from dora_diffusion.machine import check_writable
 from dora_diffusion.toybox.eye import Seen, load_eye
@@ -74,7 +74,7 @@ def evaluate(config: EvaluateConfig, on_progress: OnProgress | None = None) -> E
         description_of=description_of,
         blind_to=blind_to(),
         notes=tuple(_notes(measured, asked)),
-        settings=config.model_dump(mode="json"),
+        settings=config.model_dump(mode="json") | {"guidance_scale": guidance_of(pipeline.base, config.guidance_scale)},
     )
     if config.output_dir is not None:
         write_bytes(config.output_dir / REPORT, (json.dumps(evaluation.to_json(), indent=2) + "\n").encode())

@@ -7,7 +7,6 @@ from dora_diffusion.errors import DataError
 from dora_diffusion.toybox.captions import article
 from dora_diffusion.toybox.words import CLASSES, SCENES, STYLES
 
-REFERENCE_SCENES = ("studio", "table", "kitchen", "grass", "brick")  # of training photos that we render ourselves
 PROMPT_SCENES = ("beach", "snow", "desert", "moon", "city", "underwater", "sunset", "forest")
 SPARE_SCENES = ("library", "garden", "carpet")  # instead of a prompt scene that a user's photos show
 

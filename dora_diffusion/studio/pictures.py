@@ -88,6 +88,7 @@ class Pictures:
             strength=strength,
             seed=seed,
             num_images=num_images,
+            guidance_scale=usual_guidance(subject.base),
         )
         with self._lock:
             pipeline = self._pipeline(subject.base)
@@ -98,7 +99,7 @@ class Pictures:
                 seed=seed,
                 num_images=num_images,
                 num_inference_steps=settings.num_inference_steps,
-                guidance_scale=usual_guidance(subject.base),
+                guidance_scale=settings.guidance_scale,
                 on_step=on_step,
             )
             return [self._keep(subject, picture, settings, offset) for offset, picture in enumerate(drawn)]
@@ -137,7 +138,7 @@ def _remembered(subject: Subject, picture: Image, settings: GenerateConfig, seed
         "prompt": settings.prompt,
         "negative_prompt": settings.negative_prompt,
         "num_inference_steps": settings.num_inference_steps,
-        "guidance_scale": usual_guidance(subject.base),
+        "guidance_scale": settings.guidance_scale,
         "sampler": settings.sampler,
         "width": picture.width,
         "height": picture.height,

@@ -71,6 +71,8 @@ SCENES = {
     "library": ("in a library", "in front of a bookshelf"),
     "garden": ("in a flower garden", "among flowers"),
 }
+# Where the training photos that we render are taken; no prompt that a subject is judged by names one of them.
+REFERENCE_SCENES = ("studio", "table", "kitchen", "grass", "brick")
 
 # Rare words without a meaning: a subject is taught under one of them. No caption of the base's training has them.
 TRIGGERS = ("sks", "ohwx", "zwx", "qix", "vlb", "krz")

@@ -16,8 +16,9 @@ from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.files import load_yaml
 from dora_diffusion.data.photos import list_photos
 from dora_diffusion.evaluation.measure import GROUPS, Measured, measure
-from dora_diffusion.evaluation.prompts import PROMPT_SCENES, REFERENCE_SCENES, plan
+from dora_diffusion.evaluation.prompts import PROMPT_SCENES, plan
 from dora_diffusion.toybox.render import Rendered
+from dora_diffusion.toybox.words import REFERENCE_SCENES
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "bench_likeness.py"
 SAMPLE = Path(__file__).parents[2] / "samples" / "teapot.yaml"

@@ -76,6 +76,7 @@ def test_a_report_and_a_sheet(run_folder: Path, tmp_path: Path, eye: None) -> No
     written = json.loads((tmp_path / "out" / REPORT).read_text())
     assert written == json.loads(json.dumps(found.to_json()))
     assert written["settings"]["num_images"] == 1 and written["near_copies"] == 0
+    assert written["settings"]["guidance_scale"] == 3.0  # what was drawn with, not that it was left out
     assert Image.open(tmp_path / "out" / SHEET).width > 400
     assert {path.name for path in (tmp_path / "out").iterdir()} == {REPORT, SHEET}
 

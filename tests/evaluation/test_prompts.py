@@ -5,12 +5,11 @@ import pytest
 from dora_diffusion.errors import DataError
 from dora_diffusion.evaluation.prompts import (
     PROMPT_SCENES,
-    REFERENCE_SCENES,
     SPARE_SCENES,
     plan,
     prompt_scenes,
 )
-from dora_diffusion.toybox.words import CLASSES, SCENES, STYLES, vocabulary
+from dora_diffusion.toybox.words import CLASSES, REFERENCE_SCENES, SCENES, STYLES, vocabulary
 
 ASKED = plan(
     "sks mug", "mug", "orange and blue striped mug", num_images=3, num_style_images=2, num_drift_images=2, seed=7

@@ -26,7 +26,7 @@ from dora_diffusion.toybox.eye import (
 from dora_diffusion.toybox.recipe import eye_augment
 from dora_diffusion.toybox.recipe.eye_acceptance import _gate, accept_eye, table, write_report
 from dora_diffusion.toybox.recipe.eye_augment import Dice, augment, is_outline, without_toy
-from dora_diffusion.toybox.recipe.eye_bench import OTHER_SCENES, REFERENCE_SCENES, AcceptanceSizes, Bench
+from dora_diffusion.toybox.recipe.eye_bench import OTHER_SCENES, AcceptanceSizes, Bench
 from dora_diffusion.toybox.recipe.eye_figures import Figure, auc, auc_figure, mean_figure, plain, recall_at_1
 from dora_diffusion.toybox.recipe.eye_losses import found_share, identity_loss
 from dora_diffusion.toybox.recipe.eye_pool import MEMBERS, EyePool, EyePoolSettings, family_pictures
@@ -34,7 +34,7 @@ from dora_diffusion.toybox.recipe.eye_probes import PROBES, recolored, saturated
 from dora_diffusion.toybox.recipe.eye_stage import EyeSettings, load_round_trip, train_eye
 from dora_diffusion.toybox.recipe.loop import read_state
 from dora_diffusion.toybox.render import Rendered
-from dora_diffusion.toybox.words import CLASSES, COLORS, SCENES, STYLES
+from dora_diffusion.toybox.words import CLASSES, COLORS, REFERENCE_SCENES, SCENES, STYLES
 
 MAX_BYTES = 3_400_000
 

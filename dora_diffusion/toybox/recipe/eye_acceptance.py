@@ -16,7 +16,6 @@ from dora_diffusion.toybox.draws import TWINS, Instances, Split, Views, draw_ins
 from dora_diffusion.toybox.eye import NOTHING, Eye, Seen
 from dora_diffusion.toybox.recipe.eye_bench import (
     OTHER_SCENES,
-    REFERENCE_SCENES,
     AcceptanceSizes,
     Bench,
     in_scenes,
@@ -25,7 +24,7 @@ from dora_diffusion.toybox.recipe.eye_bench import (
 from dora_diffusion.toybox.recipe.eye_figures import Figure, auc_figure, mean_figure, plain, recall_at_1
 from dora_diffusion.toybox.recipe.eye_pool import RoundTrip
 from dora_diffusion.toybox.recipe.eye_probes import probe_figures
-from dora_diffusion.toybox.words import CLASSES, COLORS, SCENES, STYLES
+from dora_diffusion.toybox.words import CLASSES, COLORS, REFERENCE_SCENES, SCENES, STYLES
 
 BARS = {"class": 0.99, "scene": 0.99, "color": 0.97, "style": 0.99, "recall@1": 0.95, "twins": 0.90}
 GATE_SHARE = 0.01  # of real photos that may lie beyond the two ends between which the gate on the class stands

@@ -10,10 +10,9 @@ from dora_diffusion.toybox.draws import Instances, Split, Views
 from dora_diffusion.toybox.eye import SIZE, Eye, Seen
 from dora_diffusion.toybox.recipe.eye_pool import RoundTrip
 from dora_diffusion.toybox.render import Rendered, render
-from dora_diffusion.toybox.words import SCENES
+from dora_diffusion.toybox.words import REFERENCE_SCENES, SCENES
 
 # The training photos' scenes and the prompts' scenes never overlap (the definition of likeness).
-REFERENCE_SCENES = ("studio", "table", "kitchen", "grass", "brick")
 OTHER_SCENES = tuple(scene for scene in SCENES if scene not in REFERENCE_SCENES)
 _BATCH = 1024
 

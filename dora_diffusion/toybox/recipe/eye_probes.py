@@ -14,10 +14,10 @@ from torch import Tensor
 
 from dora_diffusion.toybox.draws import TWINS, Instances, Views, draw_instances, draw_views, twins
 from dora_diffusion.toybox.recipe.eye_augment import blurred, without_toy
-from dora_diffusion.toybox.recipe.eye_bench import OTHER_SCENES, REFERENCE_SCENES, Bench, in_scenes, repeated
+from dora_diffusion.toybox.recipe.eye_bench import OTHER_SCENES, Bench, in_scenes, repeated
 from dora_diffusion.toybox.recipe.eye_figures import Figure, mean_figure
 from dora_diffusion.toybox.render import Rendered
-from dora_diffusion.toybox.words import CLASSES
+from dora_diffusion.toybox.words import CLASSES, REFERENCE_SCENES
 
 
 @dataclass(frozen=True)
