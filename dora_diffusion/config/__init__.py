@@ -1,14 +1,12 @@
 """The only source of settings: frozen models that flags, YAML, forms and docs are derived from. Never imports torch."""
 
-from dora_diffusion.config.train import (
-    AdapterConfig,
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    PriorConfig,
-    RunConfig,
-    TrainConfig,
-)
+from dora_diffusion.config.adapter import AdapterConfig
+from dora_diffusion.config.data import DataConfig
+from dora_diffusion.config.model import ModelConfig
+from dora_diffusion.config.optim import OptimConfig
+from dora_diffusion.config.prior import PriorConfig
+from dora_diffusion.config.run import RunConfig
+from dora_diffusion.config.train import TrainConfig
 from dora_diffusion.config.use import (
     AppConfig,
     DemoConfig,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from dora_diffusion.config.fields import Settings, free
-from dora_diffusion.config.train import AttentionName
+from dora_diffusion.config.model import AttentionName
 from dora_diffusion.registry import ATTENTION_BACKENDS, FORMATS, SAMPLERS
 
 

@@ -38,6 +38,10 @@ class Latents:
         ]
         return torch.stack(latents) * self._scaling_factor
 
+    def framing(self, seed: int, samples: list[int]) -> Tensor:
+        """(b, 6) float32, pixels: of each sample what ``Photos.framing`` says."""
+        return torch.tensor([self.photos.framing(self.photos.view(seed, sample)) for sample in samples]).float()
+
     def _distribution(self, view: View) -> tuple[Tensor, Tensor]:
         if view in self._kept:
             return self._kept[view]

@@ -42,7 +42,9 @@ class Photos:
         self.center_crop = center_crop
         self.random_flip = random_flip
         self.name = name
-        self._pictures = [_resized(path, resolution) for path in paths]
+        loaded = [_load(path, resolution) for path in paths]
+        self._pictures = [picture for picture, _ in loaded]
+        self._sizes = [size for _, size in loaded]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -70,15 +72,24 @@ class Photos:
             picture = picture.flip(2)
         return picture.float() / 127.5 - 1
 
+    def framing(self, view: View) -> tuple[int, int, int, int, int, int]:
+        """Pixels: height and width of the photo as it lies on disk, top and left of the crop, height and width of it.
+
+        Top and left count from the corner of the picture as it is cropped: resized, and mirrored if it is.
+        """
+        width = self._pictures[view.photo].shape[2]
+        left = width - self.resolution - view.left if view.flip else view.left
+        return (*self._sizes[view.photo], view.top, left, self.resolution, self.resolution)
+
     def has_few_views(self, view: View) -> bool:
         """Whether this photo's views are so few (its crop is fixed) that their encodings are worth keeping."""
         return self.center_crop or self._pictures[view.photo].shape[1:] == (self.resolution, self.resolution)
 
 
-def _resized(path: Path, resolution: int) -> Tensor:
-    """(3, h, w) uint8, the shorter side brought to ``resolution``."""
+def _load(path: Path, resolution: int) -> tuple[Tensor, tuple[int, int]]:
+    """(3, h, w) uint8, the shorter side brought to ``resolution``; and height and width before that."""
     photo = open_photo(path)
     factor = resolution / min(photo.size)
     size = tuple(max(resolution, round(side * factor)) for side in photo.size)
     array = np.array(photo.resize(size, Image.Resampling.LANCZOS))  # type: ignore[arg-type]
-    return torch.from_numpy(array).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(array).permute(2, 0, 1).contiguous(), (photo.height, photo.width)

@@ -39,6 +39,16 @@ class Family(Protocol):
     def encode_prompts(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
         """The UNet's conditioning: ``encoder_hidden_states`` (b, tokens, dim) and whatever else the family needs."""
 
+    def framing(self, framing: Tensor) -> dict[str, Tensor]:
+        """What the UNet is told of sizes and crops.
+
+        Args:
+            framing: (b, 6), pixels: height and width of the photo, top and left of the crop, height and width of it.
+        """
+
+    def unet_arguments(self, conditioning: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The conditioning (prompts' and framing's) as the UNet's forward takes it."""
+
 
 @dataclass
 class BaseModel:
@@ -100,6 +110,15 @@ class BaseModel:
     def encode_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
         """The UNet's conditioning for ``prompts``; gradients flow where the text encoder carries an adapter."""
         return self.family.encode_prompts(self.pipe, prompts)
+
+    def framing(self, framing: Tensor) -> dict[str, Tensor]:
+        """What the UNet is told of sizes and crops (b, 6); nothing in most families."""
+        return self.family.framing(framing)
+
+    def predict(self, noisy_latents: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
+        """The UNet's prediction (b, c, h, w); it runs in its own precision, whatever it is given."""
+        arguments = self.family.unet_arguments({name: value.to(self.dtype) for name, value in conditioning.items()})
+        return self.unet(noisy_latents.to(self.dtype), timesteps, **arguments, return_dict=False)[0]
 
     @torch.no_grad()
     def encode_images(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:

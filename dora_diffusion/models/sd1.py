@@ -82,5 +82,11 @@ class StableDiffusion1:
         hidden = pipe.text_encoder(tokens.input_ids.to(pipe.text_encoder.device))[0]
         return {"encoder_hidden_states": hidden}
 
+    def framing(self, framing: Tensor) -> dict[str, Tensor]:
+        return {}
+
+    def unet_arguments(self, conditioning: Mapping[str, Tensor]) -> dict[str, Any]:
+        return dict(conditioning)
+
 
 SD1 = StableDiffusion1()

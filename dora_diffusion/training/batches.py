@@ -21,11 +21,15 @@ class Prompts:
     def _encode_frozen(self) -> dict[str, Tensor]:
         return self._base.encode_prompts(self._prompts)
 
-    def conditioning(self, is_prior: Tensor) -> dict[str, Tensor]:
-        """Per sample: the instance prompt's, or the class prompt's where ``is_prior``."""
+    def conditioning(self, is_prior: Tensor, framing: Tensor) -> dict[str, Tensor]:
+        """Per sample: the instance prompt's, or the class prompt's where ``is_prior``; and what is told of sizes.
+
+        Args:
+            framing: (b, 6), as ``BaseModel.framing`` takes it.
+        """
         encoded = self._base.encode_prompts(self._prompts) if self._kept is None else self._kept
         rows = is_prior.long()
-        return {name: value[rows] for name, value in encoded.items()}
+        return {name: value[rows] for name, value in encoded.items()} | self._base.framing(framing.to(is_prior.device))
 
 
 class Batches:
@@ -81,6 +85,6 @@ class Batches:
             [integer(self._timesteps, self._seed, f"{kind}-timestep", n) for kind, _ in self._sources for n in samples]
         )
         is_prior = torch.tensor([kind == "class" for kind, _ in self._sources for _ in samples], device=self._device)
-        return Batch(
-            latents, noise.to(self._device), timesteps.to(self._device), is_prior, self._prompts.conditioning(is_prior)
-        )
+        framing = torch.cat([source.framing(self._seed, samples) for _, source in self._sources])
+        conditioning = self._prompts.conditioning(is_prior, framing)
+        return Batch(latents, noise.to(self._device), timesteps.to(self._device), is_prior, conditioning)

@@ -1,5 +1,6 @@
 """The DreamBooth loss as pure functions of tensors."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dora_diffusion.errors import ModelError
+
+Predict = Callable[[Tensor, Tensor, Mapping[str, Tensor]], Tensor]  # noisy latents, timesteps, conditioning
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,11 @@ def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * weights).sum() / weights.sum().clamp_min(1)
 
 
-def denoising_loss(unet: Any, scheduler: Any, batch: Batch, prior_loss_weight: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Noise the latents, predict, compare. The UNet runs in its own precision, everything around it in float32."""
-    dtype = unet.dtype
+def denoising_loss(
+    predict: Predict, scheduler: Any, batch: Batch, prior_loss_weight: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Noise the latents, predict, compare: everything around the prediction in float32."""
     noisy_latents = scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
-    conditioning = {name: value.to(dtype) for name, value in batch.conditioning.items()}
-    model_pred = unet(noisy_latents.to(dtype), batch.timesteps, **conditioning, return_dict=False)[0]
+    model_pred = predict(noisy_latents, batch.timesteps, batch.conditioning)
     target = training_target(scheduler, batch.latents, batch.noise, batch.timesteps)
     return dreambooth_loss(model_pred, target, batch.is_prior, prior_loss_weight)

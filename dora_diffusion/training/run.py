@@ -125,7 +125,7 @@ class _Run:
         self.config, self.folder, self.accelerator, self.tell = config, folder, accelerator, tell
         self.base, self.progress = parts.base, parts.progress
         self.stepper = Stepper(
-            parts.base.unet,
+            parts.base.predict,
             parts.noise_schedule,
             parts.batches,
             parts.progress,

@@ -10,7 +10,7 @@ from torch import Tensor
 from dora_diffusion.training.batches import Batches
 from dora_diffusion.training.checkpoint import Progress
 from dora_diffusion.training.hardware import average_gradients
-from dora_diffusion.training.loss import denoising_loss
+from dora_diffusion.training.loss import Predict, denoising_loss
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,14 @@ class Stepper:
     """Advances a run by one optimizer step at a time.
 
     Args:
+        predict: the base's prediction, with the live adapter.
         scheduler: the noise schedule (add_noise, get_velocity).
         max_grad_norm: 0 switches clipping off.
     """
 
     def __init__(
         self,
-        unet: torch.nn.Module,
+        predict: Predict,
         scheduler: Any,
         batches: Batches,
         progress: Progress,
@@ -42,7 +43,7 @@ class Stepper:
         prior_loss_weight: float,
         max_grad_norm: float,
     ):
-        self._unet = unet
+        self._predict = predict
         self._scheduler = scheduler
         self._batches = batches
         self._progress = progress
@@ -65,7 +66,7 @@ class Stepper:
     def _micro_step(self, k: int) -> Tensor:
         """Backpropagate one batch; the detached (total, instance, prior) losses."""
         batch = self._batches.batch(self._progress.step, k)
-        loss, instance, prior = denoising_loss(self._unet, self._scheduler, batch, self._prior_loss_weight)
+        loss, instance, prior = denoising_loss(self._predict, self._scheduler, batch, self._prior_loss_weight)
         scaled = loss / self._accumulation
         scaler = self._progress.scaler
         (scaler.scale(scaled) if scaler else scaled).backward()

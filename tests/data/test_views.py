@@ -38,6 +38,14 @@ def as_values(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(pixels.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)
 
 
+def test_framing_tells_the_photos_own_size_and_where_the_crop_lies(tmp_path: Path) -> None:
+    photos = make(tmp_path, (80, SIDE), (2 * SIDE, 100))
+    assert photos.framing(View(0, 17, 0, False)) == (SIDE, 80, 0, 17, SIDE, SIDE)
+    mirrored = 80 - SIDE - 17  # counted from the left edge of the mirrored picture
+    assert photos.framing(View(0, 17, 0, True)) == (SIDE, 80, 0, mirrored, SIDE, SIDE)
+    assert photos.framing(View(1, 0, 5, False)) == (100, 2 * SIDE, 5, 0, SIDE, SIDE)
+
+
 @pytest.mark.parametrize("flip", [False, True])
 def test_a_view_is_the_very_pixels(tmp_path: Path, flip: bool) -> None:
     photos = make(tmp_path, (80, SIDE), (SIDE, 50))

@@ -17,7 +17,7 @@ from dora_diffusion.training.loss import Batch
 class NumberedPrompts:
     """Conditioning that says which prompt a sample got."""
 
-    def conditioning(self, is_prior: Tensor) -> dict[str, Tensor]:
+    def conditioning(self, is_prior: Tensor, framing: Tensor) -> dict[str, Tensor]:
         return {"encoder_hidden_states": is_prior.float()[:, None, None]}
 
 

@@ -46,7 +46,7 @@ def test_the_class_images_get_the_class_prompt(tmp_path: Path, encoded: list[lis
 def test_each_sample_gets_its_prompt() -> None:
     base = load_base("toybox")
     prompts = Prompts(base, "a photo of sks teapot", "a photo of a teapot", trained=False)
-    rows = prompts.conditioning(torch.tensor([False, True, True]))["encoder_hidden_states"]
+    rows = prompts.conditioning(torch.tensor([False, True, True]), torch.zeros(3, 6))["encoder_hidden_states"]
     with torch.no_grad():
         instance, of_class = (
             base.encode_prompts([prompt])["encoder_hidden_states"][0]

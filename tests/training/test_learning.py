@@ -33,7 +33,7 @@ def fixed_noise_loss(base: BaseModel, folder: Path, prompt: str) -> float:
         timesteps = torch.full((count,), 50 + 900 * draw // DRAWS)
         conditioning = {name: value.expand(count, -1, -1) for name, value in base.encode_prompts([prompt]).items()}
         batch = Batch(x, noise, timesteps, torch.zeros(count, dtype=torch.bool), conditioning)
-        losses.append(denoising_loss(base.unet, schedule, batch, 0.0)[0])
+        losses.append(denoising_loss(base.predict, schedule, batch, 0.0)[0])
     return float(torch.stack(losses).mean())
 
 

@@ -10,6 +10,8 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from dora_diffusion.errors import ModelError
+from dora_diffusion.models import BaseModel
+from dora_diffusion.models.sd1 import SD1
 from dora_diffusion.training.loss import Batch, denoising_loss, dreambooth_loss, training_target
 
 BETAS = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -113,7 +115,10 @@ def test_the_unet_sees_noisy_latents_in_its_own_precision(prediction_type: str, 
         {"encoder_hidden_states": normal(2, 3, 5)},
     )
     unet = Listener(dtype)
-    loss, instance, prior = denoising_loss(unet, DDPMScheduler(**BETAS, prediction_type=prediction_type), batch, 0.5)
+    base = BaseModel("listener", SD1, SimpleNamespace(unet=unet))
+    loss, instance, prior = denoising_loss(
+        base.predict, DDPMScheduler(**BETAS, prediction_type=prediction_type), batch, 0.5
+    )
     alpha, sigma = alpha_and_sigma(timesteps)
     noisy = alpha * batch.latents + sigma * batch.noise
     coarse = 1e-2 if dtype == torch.bfloat16 else 1e-5

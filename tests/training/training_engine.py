@@ -71,7 +71,7 @@ def make_engine(
     optimizer = adamw(injected, how)
     progress = Progress(injected, optimizer, learning_rate_schedule(optimizer, how, 100), None, {})
     stepper = Stepper(
-        base.unet,
+        base.predict,
         noise_schedule,
         batches,
         progress,

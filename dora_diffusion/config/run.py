@@ -1,0 +1,36 @@
+"""How long, on what, and what is written."""
+
+from pathlib import Path
+from typing import Literal
+
+from dora_diffusion.config.fields import Settings, free, identity
+
+
+class RunConfig(Settings):
+    """The run: how long, on what, and what it writes."""
+
+    output_dir: Path = free(Path("dora-run"), "folder of the run")
+    seed: int = identity(0, "seed of everything drawn", ge=0)
+    max_train_steps: int = free(500, "optimizer steps", ge=1)
+    train_batch_size: int = identity(1, "photos a step and process (as many class images beside them)", ge=1)
+    gradient_accumulation_steps: int = identity(1, "batches summed into one optimizer step", ge=1)
+    gradient_checkpointing: bool = free(False, "recompute activations in the backward pass: slower, far less memory")
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = identity(
+        None, "precision of the frozen base; adapters are always fp32; left out, accelerate's setting"
+    )
+    cpu: bool = free(False, "train on the CPU even where there is a GPU")
+    checkpointing_steps: int = free(
+        100, "write checkpoint-<step>/ every so many steps; 0 writes none but the last", ge=0
+    )
+    checkpoints_total_limit: int | None = free(
+        3, "keep this many checkpoints, deleting the oldest; None keeps all", ge=1
+    )
+    resume_from_checkpoint: str = free("latest", "'latest', or the name of a checkpoint folder of this run")
+    validation_prompt: list[str] = free([], "prompts of the previews")
+    validation_steps: int = free(0, "draw previews every so many steps; 0 draws them at the end only", ge=0)
+    num_validation_images: int = free(4, "previews of each prompt", ge=1)
+    report_to: str = free(
+        "none", "trackers that accelerate knows (tensorboard, wandb, trackio), comma separated, or none"
+    )
+    logging_dir: str = free("logs", "folder of the trackers inside output_dir")
+    overwrite: bool = free(False, "start again in a folder that holds a run")
