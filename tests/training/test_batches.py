@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from training_engine import make_engine
 
+from dora_diffusion.data.captions import Captions
 from dora_diffusion.data.latents import Latents
 from dora_diffusion.data.photos import list_photos
 from dora_diffusion.data.views import Photos
@@ -15,10 +16,10 @@ from dora_diffusion.training.loss import Batch
 
 
 class NumberedPrompts:
-    """Conditioning that says which prompt a sample got."""
+    """Conditioning that says which prompt a sample got: how many letters it has."""
 
-    def conditioning(self, is_prior: Tensor, framing: Tensor) -> dict[str, Tensor]:
-        return {"encoder_hidden_states": is_prior.float()[:, None, None]}
+    def conditioning(self, prompts: list[str], framing: Tensor) -> dict[str, Tensor]:
+        return {"encoder_hidden_states": torch.tensor([len(prompt) for prompt in prompts]).float()[:, None, None]}
 
 
 def encode(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,7 +30,10 @@ def encode(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
 
 def make(folder: Path, *, prior: bool = False, seed: int = 0, **shape: int) -> Batches:
     def latents(name: str) -> Latents:
-        return Latents(Photos(list_photos(folder), 64, center_crop=False, random_flip=True, name=name), encode, 1.0)
+        paths = list_photos(folder)
+        captions = Captions(("sks" if name == "instance" else "a dog",) * len(paths))
+        photos = Photos(paths, 64, center_crop=False, random_flip=True, name=name, captions=captions)
+        return Latents(photos, encode, 1.0)
 
     layout = {"batch_size": 1, "accumulation": 1, "process": 0, "processes": 1, **shape}
     return Batches(
@@ -98,7 +102,7 @@ def test_every_step_and_every_seed_draws_its_own(subject_photos: Path) -> None:
 def test_a_class_image_shares_no_noise_with_its_photo(subject_photos: Path) -> None:
     batch = make(subject_photos, prior=True, batch_size=2).batch(0, 0)
     assert batch.is_prior.tolist() == [False, False, True, True]
-    assert batch.conditioning["encoder_hidden_states"].flatten().tolist() == [0, 0, 1, 1]
+    assert batch.conditioning["encoder_hidden_states"].flatten().tolist() == [3, 3, 5, 5]
     assert len({noise.numpy().tobytes() for noise in batch.noise}) == 4
     assert not torch.equal(batch.timesteps[:2], batch.timesteps[2:])
 

@@ -45,8 +45,10 @@ def test_the_class_images_get_the_class_prompt(tmp_path: Path, encoded: list[lis
 
 def test_each_sample_gets_its_prompt() -> None:
     base = load_base("toybox")
-    prompts = Prompts(base, "a photo of sks teapot", "a photo of a teapot", trained=False)
-    rows = prompts.conditioning(torch.tensor([False, True, True]), torch.zeros(3, 6))["encoder_hidden_states"]
+    of_subject, of_a_class = "a photo of sks teapot", "a photo of a teapot"
+    prompts = Prompts(base, [of_subject, of_a_class], trained=False)
+    wanted = [of_subject, of_a_class, of_a_class]
+    rows = prompts.conditioning(wanted, torch.zeros(3, 6))["encoder_hidden_states"]
     with torch.no_grad():
         instance, of_class = (
             base.encode_prompts([prompt])["encoder_hidden_states"][0]
