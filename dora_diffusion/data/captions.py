@@ -73,7 +73,8 @@ def find_captions(paths: Sequence[Path], source: Source, column: str | None, pro
 
     Args:
         source: where to look. "auto": the sidecar, else the metadata file, else the prompt.
-        column: the key of a caption in the metadata file; None: ``text``.
+        column: the key of a caption in the metadata file, which must be there then, and sidecars are not looked for;
+            None: ``text``.
         prompt: what a photo without a caption is called; None: it has none, and is an error.
 
     Raises:
@@ -85,7 +86,7 @@ def find_captions(paths: Sequence[Path], source: Source, column: str | None, pro
     if source != "sidecar":
         texts = read_metadata(paths[0].parent, paths, column, required=source == "metadata" or column is not None)
         found |= {path: Caption(text, "metadata") for path, text in texts.items()}
-    if source != "metadata":
+    if source != "metadata" and column is None:
         sidecars = {path: path.with_suffix(".txt") for path in paths if path.with_suffix(".txt").is_file()}
         _refuse_shared(sidecars)
         found |= {path: Caption(_read_sidecar(sidecar), "sidecar") for path, sidecar in sidecars.items()}
