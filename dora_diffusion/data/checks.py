@@ -123,8 +123,7 @@ def caption_findings(folder: Path) -> list[Finding]:
     own = sum(caption.origin != "prompt" for caption in captions)
     if not own:
         return []
-    rest = "" if own == len(paths) else " The others get the prompt."
-    message = f"{own} of {len(paths)} photos have a caption of their own: {tell_origins(captions)}.{rest}"
+    message = f"{own} of {len(paths)} photos have a caption of their own: {tell_origins(captions)}."
     return [Finding("captions", "note", message)]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from training_engine import make_engine
 
@@ -13,6 +14,8 @@ from dora_diffusion.data.photos import list_photos
 from dora_diffusion.data.views import Photos
 from dora_diffusion.training.batches import Batches
 from dora_diffusion.training.loss import Batch
+
+BUCKETS = ((64, 64), (48, 80), (80, 48))
 
 
 class NumberedPrompts:
@@ -28,17 +31,20 @@ def encode(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.full_like(mean, 0.1)
 
 
-def make(folder: Path, *, prior: bool = False, seed: int = 0, **shape: int) -> Batches:
-    def latents(name: str) -> Latents:
+def make(folder: Path, *, prior: bool = False, seed: int = 0, buckets: bool = False, **shape: int) -> Batches:
+    chunk = shape.get("batch_size", 1) * shape.get("processes", 1)
+
+    def latents(name: str, like: Photos | None = None) -> Latents:
         paths = list_photos(folder)
         captions = Captions(("sks" if name == "instance" else "a dog",) * len(paths))
-        photos = Photos(paths, 64, center_crop=False, random_flip=True, name=name, captions=captions)
-        return Latents(photos, encode, 1.0)
+        how = {"captions": captions, "like": like, "chunk": chunk, "buckets": BUCKETS if buckets else ()}
+        return Latents(Photos(paths, 64, center_crop=False, random_flip=True, name=name, **how), encode, 1.0)
 
+    instance = latents("instance")
     layout = {"batch_size": 1, "accumulation": 1, "process": 0, "processes": 1, **shape}
     return Batches(
-        latents("instance"),
-        latents("class") if prior else None,
+        instance,
+        latents("class", instance.photos) if prior else None,
         NumberedPrompts(),  # type: ignore[arg-type]
         seed=seed,
         num_train_timesteps=1000,
@@ -65,6 +71,41 @@ def test_two_processes_share_the_samples_of_one(subject_photos: Path, prior: boo
             theirs = whole.batch(step, micro_step)
             for kind in kinds:
                 assert samples(ours[0], kind) + samples(ours[1], kind) == samples(theirs, kind)
+
+
+@pytest.fixture
+def mixed_photos(tmp_path: Path, subject_photos: Path) -> Path:
+    """Seven photos of three shapes: three square, three wide, one high."""
+    for number, size in enumerate([(64, 64), (80, 48), (64, 64), (48, 80), (90, 48), (100, 100), (80, 60)]):
+        Image.open(subject_photos / "brick.jpg").rotate(10 * number).resize(size).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def test_two_processes_share_the_buckets_of_one(mixed_photos: Path) -> None:
+    """At every micro-step both have the shape, and together the samples, of the one with the larger batch."""
+    whole = make(mixed_photos, batch_size=4, accumulation=2, prior=True, buckets=True)
+    shares = [
+        make(mixed_photos, batch_size=2, accumulation=2, process=k, processes=2, prior=True, buckets=True)
+        for k in range(2)
+    ]
+    shapes = set()
+    for step in range(6):
+        for micro_step in range(2):
+            ours, theirs = [share.batch(step, micro_step) for share in shares], whole.batch(step, micro_step)
+            assert ours[0].latents.shape == ours[1].latents.shape
+            shapes.add(tuple(theirs.latents.shape))
+            for kind in (False, True):
+                assert samples(ours[0], kind) + samples(ours[1], kind) == samples(theirs, kind)
+    assert shapes == {(8, 3, 8, 8), (8, 3, 6, 10), (8, 3, 10, 6)}
+
+
+def test_a_single_bucket_draws_what_no_buckets_draw(subject_photos: Path) -> None:
+    """The photos are square, so that only the square of the three holds any."""
+    plain = make(subject_photos, batch_size=2, prior=True)
+    bucketed = make(subject_photos, batch_size=2, prior=True, buckets=True)
+    for step in range(9):
+        for kind in (False, True):
+            assert samples(plain.batch(step, 0), kind) == samples(bucketed.batch(step, 0), kind)
 
 
 def test_two_accumulated_batches_hold_the_samples_of_one_twice_as_large(subject_photos: Path) -> None:
