@@ -71,7 +71,10 @@ class Order:
 
     def _place(self, seed: int, sample: int) -> tuple[int, int]:
         """(bucket, how many of its chunks came before) of the sample's chunk."""
-        whole, position = divmod(sample // self._chunk, sum(self._chunks))
+        chunk = sample // self._chunk
+        if len(self._chunks) == 1:
+            return 0, chunk
+        whole, position = divmod(chunk, sum(self._chunks))
         schedule = [bucket for bucket, chunks in enumerate(self._chunks) for _ in range(chunks)]
         order = torch.randperm(len(schedule), generator=generator(seed, f"{self._name}-buckets", whole)).tolist()
         drawn = [schedule[k] for k in order[: position + 1]]

@@ -1,5 +1,6 @@
 """Latents on the disk: read back bit for bit, filed under all that shapes them, made again where damaged."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,15 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, damage: str) -> None:
     assert encoder.calls == 2 and path.read_bytes() == whole
     cache(pixels())
     assert encoder.calls == 2
+
+
+def test_several_may_make_one_entry_at_once(tmp_path: Path) -> None:
+    cache = LatentsOnDisk(Encoder(), "vae", tmp_path, CPU)
+    expected = Encoder()(pixels())
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: cache(pixels()), range(40)))
+    assert all(torch.equal(ours, theirs) for pair in made for ours, theirs in zip(pair, expected, strict=True))
+    assert len(entries(tmp_path)) == 1
 
 
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -10,7 +10,18 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from training_runs import Heard, adapter_bytes, checkpoint_bytes, run_it, small_config, small_prior
+from train_processes import finish, flags, launched, prior_flags
+from training_runs import (
+    Heard,
+    adapter_bytes,
+    checkpoint_bytes,
+    metrics,
+    relative_difference,
+    run_it,
+    small_config,
+    small_prior,
+    tensors,
+)
 
 from dora_diffusion.config import DataConfig, TrainConfig
 from dora_diffusion.errors import ConfigError, DataError, TrainingError
@@ -217,6 +228,29 @@ def test_a_stopped_run_goes_on_exactly(photos: Path, text_encoder: bool) -> None
     assert run_it(parts).step == 4
     assert adapter_bytes(parts.run.output_dir) == adapter_bytes(whole.run.output_dir)
     assert checkpoint_bytes(parts.run.output_dir, 4) == checkpoint_bytes(whole.run.output_dir, 4)
+
+
+@pytest.mark.slow  # its fast sibling is test_two_processes_share_the_buckets_of_one, in test_batches.py
+def test_two_processes_are_one_with_twice_the_batch(photos: Path) -> None:
+    """Also in buckets, where both must come to the same shape at the same time."""
+    masks = photos.parent / "masks"
+    given = ["--instance_data_dir", str(photos), "--max_grad_norm", "0", "--mask_data_dir", str(masks)]
+    for name, value in EVERYTHING.items():
+        given += [f"--{name}", *([] if value is True else [str(value)])]
+    finish([*launched(2), *flags(photos.parent / "two", 4, *given, *prior_flags(photos.parent / "class"))])
+    data = {**EVERYTHING, "mask_data_dir": masks}
+    groups = {"prior": small_prior(photos.parent / "one class"), "optim": {"max_grad_norm": 0}}
+    run_it(config(photos, 4, data, "one", adapter={"rank": 4}, run={"train_batch_size": 2}, **groups))
+    ours, theirs = metrics(photos.parent / "two"), metrics(photos.parent / "one")
+    assert len(ours) == len(theirs) == 4
+    for name in ("loss", "instance_loss", "prior_loss"):
+        assert [row[name] for row in ours] == pytest.approx([row[name] for row in theirs], rel=1e-4)
+    # The means of the gradients, and not the weights: AdamW divides an entry that is almost nothing by its own size.
+    means = []
+    for name in ("two", "one"):
+        state = tensors(photos.parent / name / "checkpoint-4" / "optimizer.safetensors")
+        means.append({key: value for key, value in state.items() if key.endswith(".exp_avg")})
+    assert relative_difference(*means) < 1e-4
 
 
 @pytest.mark.parametrize("changed", ["captions", "masks"])
