@@ -1,7 +1,7 @@
 """Photos as training pictures: resized once, then cropped and mirrored afresh for every sample."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -113,19 +113,35 @@ class Photos:
     def view(self, seed: int, sample: int) -> View:
         """The view that sample number ``sample`` of the whole run gets."""
         photo = self._order.photo(seed, sample)
-        shape = self.shape(seed, sample)
-        other = None if shape == self._pictures[photo].bucket else shape
-        height, width = cover(shape, *self._pictures[photo].size)
-        free = width - shape[1], height - shape[0]
-        if self.center_crop:
-            left, top = free[0] // 2, free[1] // 2
-        else:
+        view = self._centred(photo, self.shape(seed, sample))
+        if not self.center_crop:
+            height, width = self._shape_of(view)
+            resized = cover((height, width), *self._pictures[photo].size)
             left, top = (
                 integer(room + 1, seed, f"{self.name}-crop-{axis}", sample)
-                for room, axis in zip(free, "xy", strict=True)
+                for room, axis in ((resized[1] - width, "x"), (resized[0] - height, "y"))
             )
+            view = replace(view, left=left, top=top)
         flip = self.random_flip and integer(2, seed, f"{self.name}-flip", sample) == 1
-        return View(photo, left, top, flip, other)
+        return replace(view, flip=flip)
+
+    def fixed_views(self) -> list[View] | None:
+        """Every view that can come, where no crop is drawn; None where one is."""
+        views = [
+            self._centred(photo, shape)
+            for photo, picture in enumerate(self._pictures)
+            for shape in (self._like.buckets if self._like else [picture.bucket])
+        ]
+        if not all(self.has_few_views(view) for view in views):
+            return None
+        return views + [replace(view, flip=True) for view in views if self.random_flip]
+
+    def _centred(self, photo: int, shape: Shape) -> View:
+        """The photo's centre crop of ``shape``, as it is."""
+        picture = self._pictures[photo]
+        height, width = cover(shape, *picture.size)
+        other = None if shape == picture.bucket else shape
+        return View(photo, (width - shape[1]) // 2, (height - shape[0]) // 2, False, other)
 
     def caption(self, seed: int, sample: int) -> str:
         """What sample number ``sample`` is called."""

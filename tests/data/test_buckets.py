@@ -155,6 +155,18 @@ def test_samples_of_a_chunk_have_one_shape(bucketed: Photos) -> None:
     assert {view.top for view in views if view.photo == 0} == set(range(7))
 
 
+def test_views_are_fixed_where_no_crop_is_drawn(bucketed: Photos, tmp_path: Path) -> None:
+    assert bucketed.fixed_views() is None
+    how = {"center_crop": True, "random_flip": True, "name": "instance", "buckets": bucketed.buckets}
+    centred = Photos(bucketed.paths, 64, **how)
+    fixed = centred.fixed_views()
+    assert fixed is not None and len(fixed) == 6
+    assert set(fixed) == {centred.view(0, sample) for sample in range(60)}
+    exact = numbered(tmp_path / "exact.png", 80, 48)
+    only = Photos([exact], 64, center_crop=False, random_flip=False, name="instance", buckets=[(48, 80)])
+    assert only.fixed_views() == [View(0, 0, 0, False)]
+
+
 def test_class_images_take_the_shape_of_the_photos_beside_them(bucketed: Photos, tmp_path: Path) -> None:
     (tmp_path / "class").mkdir()
     paths = [numbered(tmp_path / "class" / f"{k}.png", 64, 64) for k in range(3)]
@@ -168,6 +180,8 @@ def test_class_images_take_the_shape_of_the_photos_beside_them(bucketed: Photos,
         assert images.framing(view)[4:] == (height, width) and images.has_few_views(view)
         seen.add(view)
     assert {view.shape for view in seen} == {None, (48, 80), (80, 48)}
+    fixed = images.fixed_views()
+    assert fixed is not None and set(fixed) == seen and len(fixed) == 9  # three images in three shapes
     # 64 x 64 brought to 80 x 80, of which the rows 16 to 64 are the middle: row r shows 0.8 r - 0.1 or so.
     wide = View(0, 0, 16, False, shape=(48, 80))
     assert any((view.left, view.top, view.shape) == (0, 16, (48, 80)) for view in seen)
