@@ -10,7 +10,7 @@ from typing import Any
 from dora_diffusion import machine
 from dora_diffusion.cli.parse import parse
 from dora_diffusion.config import DoctorConfig
-from dora_diffusion.data.checks import check_photos, folder_findings
+from dora_diffusion.data.checks import caption_findings, check_photos, folder_findings
 from dora_diffusion.errors import MachineError
 
 
@@ -59,7 +59,7 @@ def _photos(folder: Path, resolution: int) -> dict[str, Any]:
     return {
         "folder": str(folder),
         "resolution": resolution,
-        "findings": [asdict(finding) for finding in folder_findings(reports)],
+        "findings": [asdict(finding) for finding in [*folder_findings(reports), *caption_findings(folder)]],
         "reports": [
             {
                 "path": str(report.path),

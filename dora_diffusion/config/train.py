@@ -38,7 +38,7 @@ class TrainConfig(Settings):
             ConfigError: prior preservation is on, and neither a class prompt nor a class noun was given.
         """
         if self.prior.class_prompt:
-            return self.prior.class_prompt
+            return self.data.fill(self.prior.class_prompt)
         if not self.data.class_noun:
             raise ConfigError(
                 "Prior preservation needs --class_noun (for example: dog) or --class_prompt 'a photo of a dog'."

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
+from dora_diffusion.data.captions import find_captions, tell_origins
 from dora_diffusion.data.photos import PhotoError, find_photos, open_photo, opened, orientation, read_exif
+from dora_diffusion.errors import DataError
 
 MIN_PHOTOS, MAX_PHOTOS = 3, 30
 
@@ -105,6 +107,24 @@ def folder_findings(reports: Sequence[PhotoReport]) -> list[Finding]:
         message = f"{usable} photos are more than one subject needs: keep the {MAX_PHOTOS} sharpest and most varied."
         return [Finding("many-photos", "warning", message)]
     return []
+
+
+def caption_findings(folder: Path) -> list[Finding]:
+    """How many photos have captions of their own, or what is wrong with those; nothing where there are none.
+
+    Raises:
+        DataError: the folder is missing, is a file, cannot be listed or holds no photos.
+    """
+    paths = find_photos(folder)
+    try:
+        captions = find_captions(paths, "auto", None, "")
+    except DataError as error:
+        return [Finding("captions", "warning", str(error))]
+    own = sum(caption.origin != "prompt" for caption in captions)
+    if not own:
+        return []
+    message = f"{own} of {len(paths)} photos have a caption of their own: {tell_origins(captions)}."
+    return [Finding("captions", "note", message)]
 
 
 def _read(path: Path) -> tuple[tuple[int, int] | None, list[Finding], Image.Image | None]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from dora_diffusion.data.buckets import Shape
 from dora_diffusion.data.draws import normal
 from dora_diffusion.data.views import Photos, View
 
@@ -20,11 +21,20 @@ class Latents:
         encode: pixel values (b, 3, h, w) in [-1, 1] to mean and standard deviation (b, c, h / 8, w / 8).
         scaling_factor: the autoencoder's.
         cache: keep encodings of views that come again; a random crop never does.
+        encode_kept: encodes those views, where it is done otherwise (read from a disk, for example).
     """
 
-    def __init__(self, photos: Photos, encode: Encode, scaling_factor: float, cache: bool = True):
+    def __init__(
+        self,
+        photos: Photos,
+        encode: Encode,
+        scaling_factor: float,
+        cache: bool = True,
+        encode_kept: Encode | None = None,
+    ):
         self.photos = photos
         self._encode = encode
+        self._encode_kept = encode_kept or encode
         self._scaling_factor = scaling_factor
         self._cache = cache
         self._kept: dict[View, tuple[Tensor, Tensor]] = {}
@@ -42,11 +52,21 @@ class Latents:
         """(b, 6) float32, pixels: of each sample what ``Photos.framing`` says."""
         return torch.tensor([self.photos.framing(self.photos.view(seed, sample)) for sample in samples]).float()
 
+    def captions(self, seed: int, samples: list[int]) -> list[str]:
+        """Of each sample what it is called."""
+        return [self.photos.caption(seed, sample) for sample in samples]
+
+    def loss_weights(self, seed: int, samples: list[int], grid: Shape) -> Tensor:
+        """(b, 1, *grid) float32: of each sample what the places of its latents count in the loss."""
+        return torch.stack([self.photos.loss_weights(self.photos.view(seed, sample), grid) for sample in samples])
+
     def _distribution(self, view: View) -> tuple[Tensor, Tensor]:
         if view in self._kept:
             return self._kept[view]
-        mean, std = self._encode(self.photos.pixel_values(view)[None])
+        comes_again = self._cache and self.photos.has_few_views(view)
+        encode = self._encode_kept if comes_again else self._encode
+        mean, std = encode(self.photos.pixel_values(view)[None])
         distribution = mean[0], std[0]
-        if self._cache and self.photos.has_few_views(view):
+        if comes_again:
             self._kept[view] = distribution
         return distribution

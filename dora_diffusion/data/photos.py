@@ -4,7 +4,7 @@ import codecs
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from io import BytesIO
@@ -86,12 +86,43 @@ def open_photo(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
         PhotoError: the file is missing, is no photo, is damaged or has more than ``max_pixels``. The size is read from
             the header and refused before anything is decoded.
     """
+    return _read(path, max_pixels, lambda image: _flatten(image, image.info.get("icc_profile"), "white"))
+
+
+def open_grey(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """A picture's brightness as it stands in the file (mode "L"), turned upright; what is transparent is black.
+
+    Raises:
+        PhotoError: as for ``open_photo``.
+    """
+    return _read(path, max_pixels, lambda image: _flatten(image, None, "black").convert("L"))
+
+
+def open_alpha(path: Path, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """A photo's opacity (mode "L"), turned upright as the photo is: 255 is opaque.
+
+    Raises:
+        PhotoError: as for ``open_photo``; or the photo has no transparency.
+    """
+
+    def opacity(image: Image.Image) -> Image.Image:
+        if not image.has_transparency_data:
+            raise PhotoError(
+                f"{path.name} has no transparency that could be its mask: cut the subject out and save it as PNG, "
+                "or give the masks as pictures (--mask_data_dir)."
+            )
+        return image.convert("RGBA").getchannel("A")
+
+    return _read(path, max_pixels, opacity)
+
+
+def _read(path: Path, max_pixels: int, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """What ``convert`` makes of the photo's pixels, turned upright, without metadata."""
     with opened(path, max_pixels) as image:
         image.load()
-        profile = image.info.get("icc_profile")
         # After load(): Pillow turns some formats (TIFF) itself and then says 1 here.
         turn = _UPRIGHT.get(orientation(read_exif(image)))
-        picture = _flatten(image, profile)
+        picture = convert(image)
         if turn is not None:
             picture = picture.transpose(turn)
     picture.info = {}  # what is left describes the file, not these pixels; a profile would be written into PNGs again
@@ -233,8 +264,8 @@ def _what_it_is(path: Path) -> tuple[str, str]:
     return "unreadable", "in no picture format known here"
 
 
-def _flatten(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Any mode to sRGB, transparency composited onto white. Always a new picture."""
+def _flatten(image: Image.Image, profile: bytes | None, ground: str) -> Image.Image:
+    """Any mode to sRGB, transparency composited onto the colour ``ground``. Always a new picture."""
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bits(image)
     spaces = _spaces(image.mode)
@@ -245,9 +276,9 @@ def _flatten(image: Image.Image, profile: bytes | None) -> Image.Image:
     picture = _to_srgb(image, profile, spaces)
     if alpha is None:
         return picture
-    white = Image.new("RGB", picture.size, "white")
-    white.paste(picture, mask=alpha)
-    return white
+    flat = Image.new("RGB", picture.size, ground)
+    flat.paste(picture, mask=alpha)
+    return flat
 
 
 def _spaces(mode: str) -> tuple[str, ...]:

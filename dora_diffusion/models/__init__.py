@@ -2,7 +2,16 @@
 
 from dora_diffusion.models.attention import choose_attention, probe_backends
 from dora_diffusion.models.base import BaseModel, Family
-from dora_diffusion.models.identity import base_digest
+from dora_diffusion.models.identity import autoencoder_digest, base_digest
 from dora_diffusion.models.load import load_base, resolve
 
-__all__ = ["BaseModel", "Family", "base_digest", "choose_attention", "load_base", "probe_backends", "resolve"]
+__all__ = [
+    "BaseModel",
+    "Family",
+    "autoencoder_digest",
+    "base_digest",
+    "choose_attention",
+    "load_base",
+    "probe_backends",
+    "resolve",
+]

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from dora_diffusion.adapters import inject
 from dora_diffusion.config import TrainConfig
+from dora_diffusion.data.captions import Captions
 from dora_diffusion.data.latents import Latents
 from dora_diffusion.data.photos import list_photos
 from dora_diffusion.data.views import Photos
@@ -16,11 +17,19 @@ from dora_diffusion.models import BaseModel, base_digest, choose_attention, load
 from dora_diffusion.registry import OPTIMIZERS
 from dora_diffusion.training.batches import Batches, Prompts
 from dora_diffusion.training.checkpoint import Progress
-from dora_diffusion.training.events import ClassImages, OnEvent, ShouldStop
+from dora_diffusion.training.events import ClassImages, Note, OnEvent, ShouldStop
 from dora_diffusion.training.hardware import base_dtype
+from dora_diffusion.training.latent_cache import latents_on_disk
 from dora_diffusion.training.optim import learning_rate_schedule
 from dora_diffusion.training.prior import class_images, given_class_images
 from dora_diffusion.training.run_folder import photos_digest
+from dora_diffusion.training.subject_photos import (
+    find_subject,
+    load_subject,
+    missing_trigger,
+    subject_facts,
+    subject_guard,
+)
 
 
 @dataclass(frozen=True)
@@ -57,20 +66,24 @@ def assemble(
         DoraError: a part is not fit.
         StoppedEarlyError: ``should_stop`` said so while class images were drawn.
     """
-    base = _load(config, accelerator)
-    resolution = config.data.resolution or base.native_resolution
     data = config.data
-    photos = Photos(paths, resolution, center_crop=data.center_crop, random_flip=data.random_flip, name="instance")
-    prior = _prior(base, config, resolution, accelerator, tell, should_stop)
+    files = find_subject(data, paths)
+    if message := missing_trigger(data, files):
+        tell(Note(message))
+    base = _load(config, accelerator)
+    resolution = data.resolution or base.native_resolution
+    chunk = config.run.train_batch_size * accelerator.num_processes
+    photos = load_subject(data, files, resolution, chunk)
+    prior = _prior(base, config, resolution, photos, accelerator, tell, should_stop)
     # After the class images and the digest: both are the untouched base's.
     digest = base_digest(base)
     adapter = inject(base, config.adapter, config.run.seed)
     noise_schedule = _noise_schedule(base)
-    class_prompt = config.class_prompt() if prior else None
+    prompts = [*photos.fixed_captions(), *(prior.photos.fixed_captions() if prior else [])]
     batches = Batches(
         _latents(base, photos, config),
         prior,
-        Prompts(base, data.prompt(), class_prompt, config.adapter.train_text_encoder),
+        Prompts(base, list(dict.fromkeys(prompts)), config.adapter.train_text_encoder),
         seed=config.run.seed,
         batch_size=config.run.train_batch_size,
         accumulation=config.run.gradient_accumulation_steps,
@@ -83,13 +96,14 @@ def assemble(
     schedule = learning_rate_schedule(optimizer, config.optim, config.run.max_train_steps)
     guard = {
         "base": digest,
-        "photos": photos_digest(paths),
+        **subject_guard(files),
         "class images of your own": photos_digest(given_class_images(config)) if prior else None,
         "global batch": batches.global_batch,
         "precision": str(base.dtype),
     }
     progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard)
-    return Assembly(base, noise_schedule, batches, progress, _facts(base, progress, accelerator, config, len(paths)))
+    facts = _facts(base, progress, accelerator, config, subject_facts(data, files, photos))
+    return Assembly(base, noise_schedule, batches, progress, facts)
 
 
 def _load(config: TrainConfig, accelerator: Accelerator) -> BaseModel:
@@ -114,11 +128,12 @@ def _prior(
     base: BaseModel,
     config: TrainConfig,
     resolution: int,
+    instance: Photos,
     accelerator: Accelerator,
     tell: OnEvent,
     should_stop: ShouldStop,
 ) -> Latents | None:
-    """The class images' latents, or None without prior preservation."""
+    """The class images' latents, in the shapes of the ``instance`` photos; None without prior preservation."""
     if not config.prior.with_prior_preservation:
         return None
 
@@ -129,11 +144,16 @@ def _prior(
         base, config, resolution, report, accelerator.process_index, accelerator.num_processes, should_stop
     )
     accelerator.wait_for_everyone()
-    return _latents(base, Photos(paths, resolution, center_crop=True, random_flip=False, name="class"), config)
+    captions = Captions((config.class_prompt(),) * len(paths))
+    photos = Photos(
+        paths, resolution, center_crop=True, random_flip=False, name="class", like=instance, captions=captions
+    )
+    return _latents(base, photos, config)
 
 
 def _latents(base: BaseModel, photos: Photos, config: TrainConfig) -> Latents:
-    return Latents(photos, base.encode_images, base.vae.config.scaling_factor, config.data.cache_latents)
+    on_disk = latents_on_disk(base) if config.data.cache_latents_to_disk else None
+    return Latents(photos, base.encode_images, base.vae.config.scaling_factor, config.data.cache_latents, on_disk)
 
 
 def _noise_schedule(base: BaseModel) -> Any:
@@ -145,7 +165,7 @@ def _noise_schedule(base: BaseModel) -> Any:
 
 
 def _facts(
-    base: BaseModel, progress: Progress, accelerator: Accelerator, config: TrainConfig, photos: int
+    base: BaseModel, progress: Progress, accelerator: Accelerator, config: TrainConfig, of_photos: dict[str, str]
 ) -> dict[str, str]:
     adapter = progress.adapter
     numbers = f"{adapter.num_parameters():,} parameters in float32"
@@ -156,6 +176,6 @@ def _facts(
         "device": f"{accelerator.device} x {accelerator.num_processes}",
         "attention": base.attention,
         "adapter": f"{adapter.variant.name}, {len(adapter.layers)} layers, {numbers}",
-        "photos": f"{photos}, prompt {config.data.prompt()!r}",
+        **of_photos,
         "batch": f"{progress.guard['global batch']} photos a step{beside}",
     }

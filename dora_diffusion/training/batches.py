@@ -1,5 +1,7 @@
 """Batches as a function of (seed, step): nothing is iterated, so nothing has to be restored."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -8,35 +10,67 @@ from dora_diffusion.data.latents import Latents
 from dora_diffusion.models import BaseModel
 from dora_diffusion.training.loss import Batch
 
+# Encodings kept on the device: beyond, all go to the main memory. One of SDXL's has 0.6 MB.
+ON_DEVICE = 64
+# Encodings kept of captions that are drawn (shuffled), on the CPU; the oldest goes first.
+OF_DRAWN = 512
+_AT_ONCE = 16
+
+Encoding = dict[str, Tensor]  # of one prompt: no axis of samples
+
 
 class Prompts:
-    """The conditioning of the instance prompt and the class prompt; encoded once unless the text encoder is trained."""
+    """The conditioning of prompts; each is encoded once unless the text encoder is trained.
 
-    def __init__(self, base: BaseModel, instance_prompt: str, class_prompt: str | None, trained: bool):
+    Args:
+        known: the prompts that are sure to come: encoded now, unless the text encoder is trained. Others are encoded
+            when they come, one by one, so that an encoding is a function of its prompt alone.
+        trained: gradients are to flow into the text encoder.
+    """
+
+    def __init__(self, base: BaseModel, known: Sequence[str], trained: bool):
         self._base = base
-        self._prompts = [instance_prompt] if class_prompt is None else [instance_prompt, class_prompt]
-        self._kept = None if trained else self._encode_frozen()
+        self._trained = trained
+        self._known: dict[str, Encoding] = {}
+        self._drawn: dict[str, Encoding] = {}
+        if not trained:
+            place = base.device if len(known) <= ON_DEVICE else torch.device("cpu")
+            for start in range(0, len(known), _AT_ONCE):
+                self._known |= self._encode(list(known[start : start + _AT_ONCE]), place)
 
     @torch.no_grad()
-    def _encode_frozen(self) -> dict[str, Tensor]:
-        return self._base.encode_prompts(self._prompts)
+    def _encode(self, prompts: list[str], place: torch.device) -> dict[str, Encoding]:
+        encoded = {name: value.to(place) for name, value in self._base.encode_prompts(prompts).items()}
+        return {prompt: {name: value[k] for name, value in encoded.items()} for k, prompt in enumerate(prompts)}
 
-    def conditioning(self, is_prior: Tensor, framing: Tensor) -> dict[str, Tensor]:
-        """Per sample: the instance prompt's, or the class prompt's where ``is_prior``; and what is told of sizes.
+    def conditioning(self, prompts: Sequence[str], framing: Tensor) -> dict[str, Tensor]:
+        """Per sample its prompt's, and what is told of sizes.
 
         Args:
             framing: (b, 6), as ``BaseModel.framing`` takes it.
         """
-        encoded = self._base.encode_prompts(self._prompts) if self._kept is None else self._kept
-        rows = is_prior.long()
-        return {name: value[rows] for name, value in encoded.items()} | self._base.framing(framing.to(is_prior.device))
+        distinct = list(dict.fromkeys(prompts))
+        rows = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self._base.device)
+        encoded = self._base.encode_prompts(distinct) if self._trained else self._from_kept(distinct)
+        return {name: value[rows] for name, value in encoded.items()} | self._base.framing(framing.to(rows.device))
+
+    def _from_kept(self, prompts: list[str]) -> dict[str, Tensor]:
+        found = [self._known.get(prompt) or self._of_drawn(prompt) for prompt in prompts]
+        return {name: torch.stack([one[name] for one in found]).to(self._base.device) for name in found[0]}
+
+    def _of_drawn(self, prompt: str) -> Encoding:
+        if prompt not in self._drawn:
+            if len(self._drawn) >= OF_DRAWN:
+                self._drawn.pop(next(iter(self._drawn)))
+            self._drawn |= self._encode([prompt], torch.device("cpu"))
+        return self._drawn[prompt]
 
 
 class Batches:
     """Draws the batch of any step.
 
     Samples are numbered through the whole run: optimizer step, then micro-step, then process, then place in the batch.
-    Photo, crop, latent, noise and timestep of a sample depend on its number and the seed alone.
+    Photo, crop, caption, latent, noise and timestep of a sample depend on its number and the seed alone.
 
     Args:
         instance, prior: latents of the photos and of the class images (None without prior preservation).
@@ -86,5 +120,15 @@ class Batches:
         )
         is_prior = torch.tensor([kind == "class" for kind, _ in self._sources for _ in samples], device=self._device)
         framing = torch.cat([source.framing(self._seed, samples) for _, source in self._sources])
-        conditioning = self._prompts.conditioning(is_prior, framing)
-        return Batch(latents, noise.to(self._device), timesteps.to(self._device), is_prior, conditioning)
+        captions = [caption for _, source in self._sources for caption in source.captions(self._seed, samples)]
+        conditioning = self._prompts.conditioning(captions, framing)
+        weights = self._loss_weights(samples, (shape[1], shape[2]))
+        return Batch(latents, noise.to(self._device), timesteps.to(self._device), is_prior, conditioning, weights)
+
+    def _loss_weights(self, samples: list[int], grid: tuple[int, int]) -> Tensor | None:
+        """(b, 1, *grid), or None where no photo has a mask; class images count everywhere."""
+        if not any(source.photos.has_masks for _, source in self._sources):
+            return None
+        return torch.cat([source.loss_weights(self._seed, samples, grid) for _, source in self._sources]).to(
+            self._device
+        )

@@ -17,7 +17,8 @@ class Batch:
     """One process's share of one micro-step.
 
     ``latents``, ``noise`` (b, c, h/8, w/8) float32, latents scaled; ``timesteps`` (b,) int64; ``is_prior`` (b,) bool:
-    which samples are class images; ``conditioning``: what the UNet takes besides, its first axis b.
+    which samples are class images; ``conditioning``: what the UNet takes besides, its first axis b; ``loss_weights``
+    (b, 1, h/8, w/8) float32: what each place of the latents counts, None where all count alike.
     """
 
     latents: Tensor
@@ -25,6 +26,7 @@ class Batch:
     timesteps: Tensor
     is_prior: Tensor
     conditioning: dict[str, Tensor]
+    loss_weights: Tensor | None = None
 
 
 def training_target(scheduler: Any, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

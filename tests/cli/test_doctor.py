@@ -111,6 +111,17 @@ def test_too_few_photos_are_told_of_the_folder(photos: Path, capsys: pytest.Capt
     assert [finding["code"] for finding in found] == ["few-photos"]
 
 
+def test_captions_are_counted(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert document(["--instance_data_dir", str(photos)], capsys)["photos"]["findings"] == []
+    (photos / "00.txt").write_text("a dog")
+    status, text = diagnose(["--instance_data_dir", str(photos)], capsys)
+    assert status == 0
+    assert "1 of 3 photos have a caption of their own: 1 in .txt files, 2 by the prompt." in text
+    (photos / "00.txt").write_bytes(b"")
+    status, text = diagnose(["--instance_data_dir", str(photos)], capsys)
+    assert status == 0 and "warning: 00.txt holds an empty caption" in text
+
+
 def test_a_bad_folder_is_an_error_for_the_caller(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         doctor.run(["--instance_data_dir", str(tmp_path / "gone")])

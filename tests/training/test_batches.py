@@ -4,21 +4,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from training_engine import make_engine
 
+from dora_diffusion.data.captions import Captions
 from dora_diffusion.data.latents import Latents
 from dora_diffusion.data.photos import list_photos
 from dora_diffusion.data.views import Photos
 from dora_diffusion.training.batches import Batches
 from dora_diffusion.training.loss import Batch
 
+BUCKETS = ((64, 64), (48, 80), (80, 48))
+
 
 class NumberedPrompts:
-    """Conditioning that says which prompt a sample got."""
+    """Conditioning that says which prompt a sample got: how many letters it has."""
 
-    def conditioning(self, is_prior: Tensor, framing: Tensor) -> dict[str, Tensor]:
-        return {"encoder_hidden_states": is_prior.float()[:, None, None]}
+    def conditioning(self, prompts: list[str], framing: Tensor) -> dict[str, Tensor]:
+        return {"encoder_hidden_states": torch.tensor([len(prompt) for prompt in prompts]).float()[:, None, None]}
 
 
 def encode(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,14 +31,20 @@ def encode(pixel_values: Tensor) -> tuple[Tensor, Tensor]:
     return mean, torch.full_like(mean, 0.1)
 
 
-def make(folder: Path, *, prior: bool = False, seed: int = 0, **shape: int) -> Batches:
-    def latents(name: str) -> Latents:
-        return Latents(Photos(list_photos(folder), 64, center_crop=False, random_flip=True, name=name), encode, 1.0)
+def make(folder: Path, *, prior: bool = False, seed: int = 0, buckets: bool = False, **shape: int) -> Batches:
+    chunk = shape.get("batch_size", 1) * shape.get("processes", 1)
 
+    def latents(name: str, like: Photos | None = None) -> Latents:
+        paths = list_photos(folder)
+        captions = Captions(("sks" if name == "instance" else "a dog",) * len(paths))
+        how = {"captions": captions, "like": like, "chunk": chunk, "buckets": BUCKETS if buckets else ()}
+        return Latents(Photos(paths, 64, center_crop=False, random_flip=True, name=name, **how), encode, 1.0)
+
+    instance = latents("instance")
     layout = {"batch_size": 1, "accumulation": 1, "process": 0, "processes": 1, **shape}
     return Batches(
-        latents("instance"),
-        latents("class") if prior else None,
+        instance,
+        latents("class", instance.photos) if prior else None,
         NumberedPrompts(),  # type: ignore[arg-type]
         seed=seed,
         num_train_timesteps=1000,
@@ -61,6 +71,41 @@ def test_two_processes_share_the_samples_of_one(subject_photos: Path, prior: boo
             theirs = whole.batch(step, micro_step)
             for kind in kinds:
                 assert samples(ours[0], kind) + samples(ours[1], kind) == samples(theirs, kind)
+
+
+@pytest.fixture
+def mixed_photos(tmp_path: Path, subject_photos: Path) -> Path:
+    """Seven photos of three shapes: three square, three wide, one high."""
+    for number, size in enumerate([(64, 64), (80, 48), (64, 64), (48, 80), (90, 48), (100, 100), (80, 60)]):
+        Image.open(subject_photos / "brick.jpg").rotate(10 * number).resize(size).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+def test_two_processes_share_the_buckets_of_one(mixed_photos: Path) -> None:
+    """At every micro-step both have the shape, and together the samples, of the one with the larger batch."""
+    whole = make(mixed_photos, batch_size=4, accumulation=2, prior=True, buckets=True)
+    shares = [
+        make(mixed_photos, batch_size=2, accumulation=2, process=k, processes=2, prior=True, buckets=True)
+        for k in range(2)
+    ]
+    shapes = set()
+    for step in range(6):
+        for micro_step in range(2):
+            ours, theirs = [share.batch(step, micro_step) for share in shares], whole.batch(step, micro_step)
+            assert ours[0].latents.shape == ours[1].latents.shape
+            shapes.add(tuple(theirs.latents.shape))
+            for kind in (False, True):
+                assert samples(ours[0], kind) + samples(ours[1], kind) == samples(theirs, kind)
+    assert shapes == {(8, 3, 8, 8), (8, 3, 6, 10), (8, 3, 10, 6)}
+
+
+def test_a_single_bucket_draws_what_no_buckets_draw(subject_photos: Path) -> None:
+    """The photos are square, so that only the square of the three holds any."""
+    plain = make(subject_photos, batch_size=2, prior=True)
+    bucketed = make(subject_photos, batch_size=2, prior=True, buckets=True)
+    for step in range(9):
+        for kind in (False, True):
+            assert samples(plain.batch(step, 0), kind) == samples(bucketed.batch(step, 0), kind)
 
 
 def test_two_accumulated_batches_hold_the_samples_of_one_twice_as_large(subject_photos: Path) -> None:
@@ -98,7 +143,7 @@ def test_every_step_and_every_seed_draws_its_own(subject_photos: Path) -> None:
 def test_a_class_image_shares_no_noise_with_its_photo(subject_photos: Path) -> None:
     batch = make(subject_photos, prior=True, batch_size=2).batch(0, 0)
     assert batch.is_prior.tolist() == [False, False, True, True]
-    assert batch.conditioning["encoder_hidden_states"].flatten().tolist() == [0, 0, 1, 1]
+    assert batch.conditioning["encoder_hidden_states"].flatten().tolist() == [3, 3, 5, 5]
     assert len({noise.numpy().tobytes() for noise in batch.noise}) == 4
     assert not torch.equal(batch.timesteps[:2], batch.timesteps[2:])
 

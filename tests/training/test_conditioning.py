@@ -45,8 +45,10 @@ def test_the_class_images_get_the_class_prompt(tmp_path: Path, encoded: list[lis
 
 def test_each_sample_gets_its_prompt() -> None:
     base = load_base("toybox")
-    prompts = Prompts(base, "a photo of sks teapot", "a photo of a teapot", trained=False)
-    rows = prompts.conditioning(torch.tensor([False, True, True]), torch.zeros(3, 6))["encoder_hidden_states"]
+    of_subject, of_a_class = "a photo of sks teapot", "a photo of a teapot"
+    prompts = Prompts(base, [of_subject, of_a_class], trained=False)
+    wanted = [of_subject, of_a_class, of_a_class]
+    rows = prompts.conditioning(wanted, torch.zeros(3, 6))["encoder_hidden_states"]
     with torch.no_grad():
         instance, of_class = (
             base.encode_prompts([prompt])["encoder_hidden_states"][0]
@@ -56,6 +58,59 @@ def test_each_sample_gets_its_prompt() -> None:
         torch.testing.assert_close(row, expected)
     assert not torch.allclose(instance, of_class)
     assert not rows.requires_grad
+
+
+@torch.no_grad()
+def hidden_states(base: BaseModel, prompt: str) -> Tensor:
+    return base.encode_prompts([prompt])["encoder_hidden_states"][0]
+
+
+def test_a_frozen_prompt_is_encoded_once(encoded: list[list[str]]) -> None:
+    """Known prompts together before the first batch; others when they come, alone, and never again."""
+    prompts = Prompts(load_base("toybox"), ["a", "b"], trained=False)
+    assert encoded == [["a", "b"]]
+    for wanted in (["a", "a"], ["b", "c"], ["d", "c", "d"], ["c"]):
+        prompts.conditioning(wanted, torch.zeros(len(wanted), 6))
+    assert encoded == [["a", "b"], ["c"], ["d"]]
+
+
+def test_an_encoding_does_not_depend_on_its_company() -> None:
+    """A resumed run meets a caption in another batch than before, and must see the same bytes."""
+    base = load_base("toybox")
+    first, second = (Prompts(base, [], trained=False) for _ in range(2))
+    framing = torch.zeros(2, 6)
+    together = first.conditioning(["a mug", "a red mug on grass"], framing)["encoder_hidden_states"]
+    second.conditioning(["a mug", "a cat"], framing)
+    later = second.conditioning(["a red mug on grass", "a mug"], framing)["encoder_hidden_states"]
+    assert torch.equal(together, later.flip(0))
+    assert torch.equal(together[0], hidden_states(base, "a mug"))
+
+
+def test_what_is_kept_of_drawn_captions_is_bounded(encoded: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dora_diffusion.training.batches.OF_DRAWN", 2)
+    prompts = Prompts(load_base("toybox"), ["known"], trained=False)
+    for wanted in ("a", "b", "a", "c", "a", "known"):
+        prompts.conditioning([wanted], torch.zeros(1, 6))
+    assert encoded == [["known"], ["a"], ["b"], ["c"], ["a"]]  # c pushed a out, the oldest; known stays
+
+
+def test_many_known_prompts_are_encoded_in_parts(encoded: list[list[str]]) -> None:
+    base = load_base("toybox")
+    names = [f"mug {number}" for number in range(70)]
+    prompts = Prompts(base, names, trained=False)
+    assert [len(part) for part in encoded] == [16, 16, 16, 16, 6]
+    rows = prompts.conditioning([names[69], names[3]], torch.zeros(2, 6))["encoder_hidden_states"]
+    torch.testing.assert_close(rows[0], hidden_states(base, names[69]))
+    torch.testing.assert_close(rows[1], hidden_states(base, names[3]))
+
+
+def test_a_trained_text_encoder_sees_each_prompt_once_a_batch(encoded: list[list[str]]) -> None:
+    base = load_base("toybox")
+    prompts = Prompts(base, ["a", "b"], trained=True)
+    assert encoded == []
+    rows = prompts.conditioning(["b", "c", "b"], torch.zeros(3, 6))["encoder_hidden_states"]
+    assert encoded == [["b", "c"]]
+    assert torch.equal(rows[0], rows[2]) and not torch.equal(rows[0], rows[1])
 
 
 def test_a_trained_text_encoder_is_followed(subject_photos: Path) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dora_diffusion.adapters import Adapter, inject
 from dora_diffusion.config import AdapterConfig, OptimConfig, RunConfig
+from dora_diffusion.data.captions import Captions
 from dora_diffusion.data.latents import Latents
 from dora_diffusion.data.photos import list_photos
 from dora_diffusion.data.views import Photos
@@ -54,7 +55,7 @@ def make_engine(
     base = load_base("toybox")
     base.freeze()
     injected = inject(base, wanted)
-    prompts = Prompts(base, "sks teapot", "a teapot" if prior else None, wanted.train_text_encoder)
+    prompts = Prompts(base, ["sks teapot", "a teapot"] if prior else ["sks teapot"], wanted.train_text_encoder)
     noise_schedule = DDPMScheduler.from_config(base.pipe.scheduler.config)
     batches = Batches(
         _latents(base, folder, "instance"),
@@ -84,7 +85,9 @@ def make_engine(
 
 
 def _latents(base: BaseModel, folder: Path, name: str) -> Latents:
-    photos = Photos(list_photos(folder), SIDE, center_crop=False, random_flip=True, name=name)
+    paths = list_photos(folder)
+    captions = Captions(("sks teapot" if name == "instance" else "a teapot",) * len(paths))
+    photos = Photos(paths, SIDE, center_crop=False, random_flip=True, name=name, captions=captions)
     return Latents(photos, base.encode_images, base.vae.config.scaling_factor)
 
 
