@@ -26,6 +26,11 @@ def integer(high: int, seed: int, *where: int | str) -> int:
     return int(torch.randint(high, (1,), generator=generator(seed, *where)))
 
 
+def uniform(seed: int, *where: int | str) -> float:
+    """A number in [0, 1)."""
+    return float(torch.rand((), dtype=torch.float64, generator=generator(seed, *where)))
+
+
 def shuffled(count: int, sample: int, seed: int, what: str) -> int:
     """Which of ``count`` things sample number ``sample`` gets: every pass takes each once, in an order of its own."""
     order = torch.randperm(count, generator=generator(seed, what, sample // count))
