@@ -16,12 +16,14 @@ class PriorPrediction:
 
     The added sample has the photo's latents, noise and timestep and the class prompt in place of the photo's; what the
     base predicts for it, without the adapter, is what the adapted model is asked for. It is the output on new data that
-    Learning without Forgetting keeps (arXiv:1606.09282), here of the denoiser. While B = 0 the term is 0.
+    Learning without Forgetting keeps (arXiv:1606.09282), here of the denoiser. While B = 0 the term is 0
+    (but for sums over another number of rows).
 
     Args:
         base: the base that carries ``adapter``.
         scheduler: the noise schedule.
-        class_prompt: one for all photos.
+        class_prompt: one for all photos; if each is to have its own (its caption without the trigger), ``_asked`` is
+            where they are handed out.
         trained: whether the text encoder carries an adapter too: what the live model is told of the class then changes
             from step to step, and the base's answer stays the one to the untouched text encoder's words.
     """
@@ -33,7 +35,9 @@ class PriorPrediction:
         self._class_prompt = class_prompt
         self._trained = trained
         with adapter.switched_off():
-            self._frozen = base.encode_prompts([class_prompt])
+            encoded = base.encode_prompts([class_prompt])
+        # A text encoder that is not trained may be elsewhere than the UNet.
+        self._frozen = {name: value.to(base.device) for name, value in encoded.items()}
 
     def beside(self, batch: Batch) -> Batch:
         """``batch`` of photos (b) with the samples of the prior term behind them (2 b).
