@@ -29,7 +29,7 @@ from dora_diffusion.errors import DoraError
 from dora_diffusion.models import load_base
 from dora_diffusion.models.sd1 import SD1
 from dora_diffusion.training.hardware import keep_freed_memory
-from dora_diffusion.training.loss import dreambooth_loss, training_target
+from dora_diffusion.training.loss import dreambooth_loss, element_errors, sample_errors, training_target
 from dora_diffusion.training.optim import adamw
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
@@ -126,7 +126,7 @@ class Task:
         conditioning = _cast(self.conditioning, dtype)
         model_pred = self.unet(noisy_latents.to(dtype), self.timesteps, **conditioning, return_dict=False)[0]
         target = training_target(self.scheduler, self.latents.detach(), self.noise, self.timesteps)
-        return dreambooth_loss(model_pred, target, self.is_prior, 1.0)[0]
+        return dreambooth_loss(sample_errors(element_errors(model_pred, target)), self.is_prior, 1.0)[0]
 
 
 @dataclass

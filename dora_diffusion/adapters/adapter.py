@@ -1,7 +1,8 @@
 """An adapter living in a model: its parameters, its strength, and when its ready tensors are out of date."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -118,14 +119,33 @@ class Adapter:
     @strength.setter
     def strength(self, value: float) -> None:
         self._strength = float(value)
-        self._prepared_for = None
 
-    def _parameter_versions(self) -> tuple[Any, ...]:
-        return tuple(buffer.parameter._version for buffer in self.buffers)
+    @property
+    def is_off(self) -> bool:
+        """Whether layers are the frozen ones; never while gradients are recorded, where strength 0 is refused."""
+        return self._strength == 0 and not torch.is_grad_enabled()
+
+    @contextmanager
+    def switched_off(self) -> Iterator[None]:
+        """Within the block the models are the base, bit for bit, and nothing is recorded for gradients.
+
+        Ready tensors are neither read nor written, so that a backward pass through earlier forwards still finds them.
+        """
+        before = self._strength
+        self._strength = 0.0
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._strength = before
+
+    def _what_is_ready(self) -> tuple[Any, ...]:
+        """Changes whenever the ready tensors would."""
+        return self._strength, *(buffer.parameter._version for buffer in self.buffers)
 
     def ensure_prepared(self, slot: Slot) -> None:
         """Prepare if a parameter changed, or this layer's frozen weight did. Cheap: called by every layer's forward."""
-        if self._prepared_for != self._parameter_versions() or slot.prepared_for != slot.weight_signature():
+        if self._prepared_for != self._what_is_ready() or slot.prepared_for != slot.weight_signature():
             self.prepare()
         if self._strength != 1.0 and torch.is_grad_enabled():
             raise AdapterError(f"Training needs strength 1, got {self._strength:g}; set adapter.strength = 1.0 first.")
@@ -146,7 +166,7 @@ class Adapter:
             self.variant.prepare(group, self._strength)
             for slot in group.slots:
                 slot.prepared_for = slot.weight_signature()
-        self._prepared_for = self._parameter_versions()
+        self._prepared_for = self._what_is_ready()
 
     def _follow_models(self) -> None:
         """Move buffers to where their component went."""

@@ -47,9 +47,9 @@ class AdapterLayer(nn.Module):
         return self._kept is not None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.is_merged:
-            return self.base(x)
         slot, adapter = self.slot, self.adapter
+        if self.is_merged or adapter.is_off:
+            return self.base(x)
         adapter.ensure_prepared(slot)
         weight, bias = self.weight, self.bias
         if not torch.is_autocast_enabled(x.device.type):

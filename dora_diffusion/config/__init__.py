@@ -2,6 +2,7 @@
 
 from dora_diffusion.config.adapter import AdapterConfig
 from dora_diffusion.config.data import DataConfig
+from dora_diffusion.config.loss import LossConfig
 from dora_diffusion.config.model import ModelConfig
 from dora_diffusion.config.optim import OptimConfig
 from dora_diffusion.config.prior import PriorConfig
@@ -28,6 +29,7 @@ __all__ = [
     "ExportConfig",
     "GenerateConfig",
     "InspectConfig",
+    "LossConfig",
     "MergeConfig",
     "ModelConfig",
     "OptimConfig",

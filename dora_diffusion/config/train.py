@@ -7,6 +7,7 @@ from pydantic import model_validator
 from dora_diffusion.config.adapter import AdapterConfig
 from dora_diffusion.config.data import DataConfig
 from dora_diffusion.config.fields import Settings, free
+from dora_diffusion.config.loss import LossConfig
 from dora_diffusion.config.model import ModelConfig
 from dora_diffusion.config.optim import OptimConfig
 from dora_diffusion.config.presets import over_preset, preset_names
@@ -23,6 +24,7 @@ class TrainConfig(Settings):
     data: DataConfig = DataConfig()
     adapter: AdapterConfig = AdapterConfig()
     prior: PriorConfig = PriorConfig()
+    loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
 
@@ -32,7 +34,7 @@ class TrainConfig(Settings):
         return over_preset(given) if isinstance(given, dict) else given
 
     def class_prompt(self) -> str:
-        """The prompt of the class images, written out.
+        """The prior term's prompt, written out.
 
         Raises:
             ConfigError: prior preservation is on, and neither a class prompt nor a class noun was given.

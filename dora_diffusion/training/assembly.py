@@ -6,7 +6,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from dora_diffusion.adapters import inject
+from dora_diffusion.adapters import Adapter, inject
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.data.captions import Captions
 from dora_diffusion.data.latents import Latents
@@ -22,6 +22,7 @@ from dora_diffusion.training.hardware import base_dtype
 from dora_diffusion.training.latent_cache import latents_on_disk
 from dora_diffusion.training.optim import learning_rate_schedule
 from dora_diffusion.training.prior import class_images, given_class_images
+from dora_diffusion.training.prior_prediction import PriorPrediction
 from dora_diffusion.training.run_folder import photos_digest
 from dora_diffusion.training.subject_photos import (
     find_subject,
@@ -40,6 +41,7 @@ class Assembly:
     noise_schedule: Any
     batches: Batches
     progress: Progress
+    prior_prediction: PriorPrediction | None
     facts: dict[str, str]
 
 
@@ -88,6 +90,7 @@ def assemble(
         batch_size=config.run.train_batch_size,
         accumulation=config.run.gradient_accumulation_steps,
         num_train_timesteps=noise_schedule.config.num_train_timesteps,
+        loss=config.loss,
         process=accelerator.process_index,
         processes=accelerator.num_processes,
         device=base.device,
@@ -102,8 +105,9 @@ def assemble(
         "precision": str(base.dtype),
     }
     progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard)
+    prior_prediction = _prior_prediction(base, adapter, noise_schedule, config)
     facts = _facts(base, progress, accelerator, config, subject_facts(data, files, photos))
-    return Assembly(base, noise_schedule, batches, progress, facts)
+    return Assembly(base, noise_schedule, batches, progress, prior_prediction, facts)
 
 
 def _load(config: TrainConfig, accelerator: Accelerator) -> BaseModel:
@@ -133,8 +137,8 @@ def _prior(
     tell: OnEvent,
     should_stop: ShouldStop,
 ) -> Latents | None:
-    """The class images' latents, in the shapes of the ``instance`` photos; None without prior preservation."""
-    if not config.prior.with_prior_preservation:
+    """The class images' latents, in the shapes of the ``instance`` photos; None where none are needed."""
+    if not config.prior.uses_images():
         return None
 
     def report(done: int, total: int) -> None:
@@ -149,6 +153,14 @@ def _prior(
         paths, resolution, center_crop=True, random_flip=False, name="class", like=instance, captions=captions
     )
     return _latents(base, photos, config)
+
+
+def _prior_prediction(
+    base: BaseModel, adapter: Adapter, noise_schedule: Any, config: TrainConfig
+) -> PriorPrediction | None:
+    if not config.prior.uses_prediction():
+        return None
+    return PriorPrediction(base, adapter, noise_schedule, config.class_prompt(), config.adapter.train_text_encoder)
 
 
 def _latents(base: BaseModel, photos: Photos, config: TrainConfig) -> Latents:
@@ -170,12 +182,18 @@ def _facts(
     adapter = progress.adapter
     numbers = f"{adapter.num_parameters():,} parameters in float32"
     dtype = str(base.dtype).removeprefix("torch.")
-    beside = " and as many class images" if config.prior.with_prior_preservation else ""
     return {
         "base": f"{base.name} ({base.family.name}, {dtype}, {base.prediction_type})",
         "device": f"{accelerator.device} x {accelerator.num_processes}",
         "attention": base.attention,
         "adapter": f"{adapter.variant.name}, {len(adapter.layers)} layers, {numbers}",
         **of_photos,
-        "batch": f"{progress.guard['global batch']} photos a step{beside}",
+        "batch": f"{progress.guard['global batch']} photos a step{_beside(config)}",
     }
+
+
+def _beside(config: TrainConfig) -> str:
+    """What is in a batch besides the photos, in words."""
+    if config.prior.uses_prediction():
+        return f", each also asked for {config.class_prompt()!r} and held to the base's answer"
+    return " and as many class images" if config.prior.uses_images() else ""

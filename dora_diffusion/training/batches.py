@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dora_diffusion.data.draws import integer, normal
+from dora_diffusion.config import LossConfig
 from dora_diffusion.data.latents import Latents
 from dora_diffusion.models import BaseModel
-from dora_diffusion.training.loss import Batch
+from dora_diffusion.training.loss import PLAIN, Batch
+from dora_diffusion.training.noise import noise_for, timestep_range, timesteps_for
 
 # Encodings kept on the device: beyond, all go to the main memory. One of SDXL's has 0.6 MB.
 ON_DEVICE = 64
@@ -76,6 +77,10 @@ class Batches:
         instance, prior: latents of the photos and of the class images (None without prior preservation).
         batch_size: photos of one process and micro-step.
         num_train_timesteps: of the model's schedule.
+        loss: how noise and timesteps are drawn.
+
+    Raises:
+        ConfigError: the settings ask for timesteps that the schedule has not.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class Batches:
         batch_size: int,
         accumulation: int,
         num_train_timesteps: int,
+        loss: LossConfig = PLAIN,
         process: int = 0,
         processes: int = 1,
         device: torch.device,
@@ -97,8 +103,9 @@ class Batches:
         self._seed = seed
         self._batch_size = batch_size
         self._accumulation = accumulation
-        self._timesteps = num_train_timesteps
         self._process, self._processes = process, processes
+        self._noise_offset = loss.noise_offset
+        self._timesteps = timestep_range(loss, num_train_timesteps, self.global_batch)
         self._device = device
 
     @property
@@ -112,12 +119,9 @@ class Batches:
         samples = list(range(first, first + self._batch_size))
         latents = torch.cat([source.sample(self._seed, samples) for _, source in self._sources]).to(self._device)
         shape = tuple(latents.shape[1:])
-        noise = torch.stack(
-            [normal(shape, self._seed, f"{kind}-noise", n) for kind, _ in self._sources for n in samples]
-        )
-        timesteps = torch.tensor(
-            [integer(self._timesteps, self._seed, f"{kind}-timestep", n) for kind, _ in self._sources for n in samples]
-        )
+        kinds = [kind for kind, _ in self._sources]
+        noise = torch.cat([noise_for(shape, self._seed, kind, samples, self._noise_offset) for kind in kinds])
+        timesteps = torch.cat([timesteps_for(self._timesteps, self._seed, kind, samples) for kind in kinds])
         is_prior = torch.tensor([kind == "class" for kind, _ in self._sources for _ in samples], device=self._device)
         framing = torch.cat([source.framing(self._seed, samples) for _, source in self._sources])
         captions = [caption for _, source in self._sources for caption in source.captions(self._seed, samples)]

@@ -19,7 +19,7 @@ def write_card(folder: Path, config: TrainConfig, base: BaseModel, step: int) ->
 
 def card(folder: Path, config: TrainConfig, base: BaseModel, step: int) -> str:
     """The card's text: a header that the hub reads, then prose."""
-    adapter, prompt = config.adapter, config.data.prompt()
+    adapter, prior, prompt = config.adapter, config.prior, config.data.prompt()
     header = {
         "base_model": base.name,
         "library_name": "diffusers",
@@ -30,8 +30,8 @@ def card(folder: Path, config: TrainConfig, base: BaseModel, step: int) -> str:
     previews = sorted((folder / "samples").glob(f"step-{_last_preview(folder):06d}-*.png"))
     pictures = "\n".join(f"![{read_settings(path)['prompt']}](samples/{path.name})" for path in previews)
     text_encoder = f", and in the text encoder ({adapter.text_encoder_targets})" if adapter.train_text_encoder else ""
-    prior = f", {config.prior.num_class_images} class images, prior weight {config.prior.prior_loss_weight:g}"
-    prior = prior if config.prior.with_prior_preservation else ""
+    kept_by = "the base's own predictions" if prior.uses_prediction() else f"{prior.num_class_images} class images"
+    kept = f", {kept_by}, prior weight {prior.prior_loss_weight:g}" if prior.with_prior_preservation else ""
     run, optim, resolution = config.run, config.optim, config.data.resolution or base.native_resolution
     return f"""---
 {yaml.safe_dump(header, sort_keys=False).strip()}
@@ -53,7 +53,7 @@ image = pipe("{prompt}").images[0]
 ```
 
 Trained for {step} steps of {run.train_batch_size} x {run.gradient_accumulation_steps} photos at {resolution} px,
-rank {adapter.rank} on {adapter.targets}{text_encoder}, {optim.optimizer} at {optim.learning_rate:g}{prior},
+rank {adapter.rank} on {adapter.targets}{text_encoder}, {optim.optimizer} at {optim.learning_rate:g}{kept},
 seed {run.seed}. Every setting is in `config.yaml`, which runs again as it is. The magnitudes belong to this base
 checkpoint; on another one the subject will look wrong.
 """

@@ -35,7 +35,11 @@ class RunStarted:
 
 @dataclass(frozen=True)
 class StepDone:
-    """One optimizer step. Losses are means over the whole global batch; times in milliseconds and seconds."""
+    """One optimizer step. Losses are means over the whole global batch; times in milliseconds and seconds.
+
+    ``instance_loss`` and ``prior_loss`` are the terms as they are minimised: timestep weights and masks are in them,
+    ``prior_loss_weight`` is not; ``loss`` is their sum, the second times ``prior_loss_weight``.
+    """
 
     step: int
     max_train_steps: int

@@ -133,6 +133,8 @@ class _Run:
             accumulation=config.run.gradient_accumulation_steps,
             prior_loss_weight=config.prior.prior_loss_weight,
             max_grad_norm=config.optim.max_grad_norm,
+            loss=config.loss,
+            prior_prediction=parts.prior_prediction,
         )
 
     def go(self, should_stop: ShouldStop) -> TrainResult:

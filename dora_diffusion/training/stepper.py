@@ -7,15 +7,21 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from dora_diffusion.config import LossConfig
 from dora_diffusion.training.batches import Batches
 from dora_diffusion.training.checkpoint import Progress
 from dora_diffusion.training.hardware import average_gradients
-from dora_diffusion.training.loss import Predict, denoising_loss
+from dora_diffusion.training.loss import PLAIN, Batch, Predict, denoising_loss
+from dora_diffusion.training.prior_prediction import PriorPrediction
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Means over the global batch."""
+    """Means over the global batch.
+
+    ``instance`` and ``prior`` are the two terms as they are minimised, timestep weights and masks in them, before the
+    prior term is multiplied by ``prior_loss_weight``; ``total`` is their sum after it.
+    """
 
     total: float
     instance: float
@@ -28,7 +34,12 @@ class Stepper:
     Args:
         predict: the base's prediction, with the live adapter.
         scheduler: the noise schedule (add_noise, get_velocity).
+        loss: the error, and what timesteps count.
+        prior_prediction: adds the prior term's samples where no class images do; None without.
         max_grad_norm: 0 switches clipping off.
+
+    Every sample's error is a mean of its own and every micro-step of every process holds as many photos, so that the
+    loss and its gradient do not depend on how a global batch is split.
     """
 
     def __init__(
@@ -42,6 +53,8 @@ class Stepper:
         accumulation: int,
         prior_loss_weight: float,
         max_grad_norm: float,
+        loss: LossConfig = PLAIN,
+        prior_prediction: PriorPrediction | None = None,
     ):
         self._predict = predict
         self._scheduler = scheduler
@@ -51,6 +64,8 @@ class Stepper:
         self._accumulation = accumulation
         self._prior_loss_weight = prior_loss_weight
         self._max_grad_norm = max_grad_norm
+        self._loss = loss
+        self._prior_prediction = prior_prediction
 
     def step(self) -> Losses:
         """Do step ``progress.step`` and count it."""
@@ -65,12 +80,17 @@ class Stepper:
 
     def _micro_step(self, k: int) -> Tensor:
         """Backpropagate one batch; the detached (total, instance, prior) losses."""
-        batch = self._batches.batch(self._progress.step, k)
-        loss, instance, prior = denoising_loss(self._predict, self._scheduler, batch, self._prior_loss_weight)
+        loss, instance, prior = denoising_loss(
+            self._predict, self._scheduler, self._batch(k), self._prior_loss_weight, self._loss
+        )
         scaled = loss / self._accumulation
         scaler = self._progress.scaler
         (scaler.scale(scaled) if scaler else scaled).backward()
         return torch.stack([loss.detach(), instance.detach(), prior.detach()])
+
+    def _batch(self, k: int) -> Batch:
+        batch = self._batches.batch(self._progress.step, k)
+        return batch if self._prior_prediction is None else self._prior_prediction.beside(batch)
 
     def _update(self) -> None:
         adapter, optimizer, scaler = self._progress.adapter, self._progress.optimizer, self._progress.scaler

@@ -183,6 +183,40 @@ class TestEveryKind:
         with pytest.raises(AdapterError, match="strength 1"):
             model(x)
 
+    def test_switched_off_it_is_the_base_and_keeps_what_is_ready(self, kind):
+        """Between a forward and its backward, which reads tensors that ``prepare`` writes."""
+        model, x = make_layer("linear")
+        base = model(x)
+        adapter = perturb(adapt(model, kind))
+        recorded = model(x)
+        with adapter.switched_off():
+            assert adapter.strength == 0
+            off = model(x)
+        assert torch.equal(off, base) and not off.requires_grad
+        assert adapter.strength == 1
+        recorded.square().sum().backward()
+        between = [buffer.parameter.grad.clone() for buffer in adapter.buffers]
+        adapter.zero_grad()
+        model(x).square().sum().backward()
+        assert all(torch.equal(a, b.parameter.grad) for a, b in zip(between, adapter.buffers, strict=True))
+
+    def test_an_error_while_switched_off_switches_it_on_again(self, kind):
+        model, x = make_layer("linear")
+        adapter = perturb(adapt(model, kind))
+        with torch.no_grad():
+            full = model(x)
+        with pytest.raises(ZeroDivisionError), adapter.switched_off():
+            raise ZeroDivisionError
+        with torch.no_grad():
+            assert torch.equal(model(x), full)
+
+    def test_strength_zero_is_no_way_to_train(self, kind):
+        model, x = make_layer("linear")
+        adapter = adapt(model, kind)
+        adapter.strength = 0
+        with pytest.raises(AdapterError, match="strength 1, got 0"):
+            model(x)
+
     def test_eject_leaves_the_plain_model(self, kind):
         model, x = make_layer("linear")
         plain, expected = model[0], model(x)

@@ -6,6 +6,7 @@ import pytest
 from torch import Tensor
 from train_processes import COMMAND, finish, flags, launched, prior_flags
 from training_runs import (
+    PREDICTION,
     adapter_bytes,
     metrics,
     relative_difference,
@@ -33,6 +34,29 @@ def mean_gradients(folder: Path) -> dict[str, Tensor]:
 def test_one_launched_process_is_a_plain_run(finished_run: Path, tmp_path: Path) -> None:
     finish([*launched(1), *flags(tmp_path / "run", 3)])
     assert adapter_bytes(tmp_path / "run") == adapter_bytes(finished_run)
+
+
+def test_two_processes_share_one_steps_timesteps_and_the_bases_answers(tmp_path: Path) -> None:
+    """Stratified timesteps, offset noise, timestep weights and the prior term by prediction, over both."""
+    loss = {"timestep_sampling": "stratified", "noise_offset": 0.1, "snr_gamma": 5.0}
+    given = [text for name, value in loss.items() for text in (f"--{name}", str(value))]
+    more = ["--with_prior_preservation", "--prior_kind", "prediction", "--max_grad_norm", "0", *given]
+    finish([*launched(2), *flags(tmp_path / "two", STEPS, *more)])
+    run_it(
+        small_config(
+            tmp_path / "one",
+            STEPS,
+            prior=PREDICTION,
+            loss=loss,
+            optim={"max_grad_norm": 0},
+            run={"train_batch_size": 2},
+        )
+    )
+    ours, theirs = metrics(tmp_path / "two"), metrics(tmp_path / "one")
+    for name in ("loss", "instance_loss", "prior_loss"):
+        assert [row[name] for row in ours] == pytest.approx([row[name] for row in theirs], rel=1e-3, abs=1e-9)
+    ours_mean, theirs_mean = (mean_gradients(tmp_path / name) for name in ("two", "one"))
+    assert relative_difference(ours_mean, theirs_mean) < GRADIENT_ORDER
 
 
 @pytest.mark.parametrize("prior", [False, True], ids=["plain", "prior"])

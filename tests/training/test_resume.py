@@ -5,7 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_runs import Heard, Killed, adapter_bytes, checkpoint_bytes, metrics, run_it, small_config, small_prior
+from training_runs import (
+    PREDICTION,
+    Heard,
+    Killed,
+    adapter_bytes,
+    checkpoint_bytes,
+    metrics,
+    run_it,
+    small_config,
+    small_prior,
+)
 
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.training import Event
@@ -14,11 +24,18 @@ from dora_diffusion.training.events import Note, RunStarted, StepDone
 N = 2
 SHAPES: dict[str, dict[str, Any]] = {
     "plain": {},
-    "prior": {"prior": True},
+    "prior": {"prior": small_prior},
     "accumulation": {"run": {"gradient_accumulation_steps": 2}},
     "text encoder": {"adapter": {"train_text_encoder": True}},
     "schedule": {"optim": {"lr_scheduler": "cosine", "lr_warmup_steps": 3}},
     "flips": {"data": {"random_flip": True}, "adapter": {"kind": "lora"}},
+    "prediction": {"prior": PREDICTION, "loss": {"noise_offset": 0.1, "timestep_sampling": "stratified"}},
+    "prediction, text encoder, accumulation, weights": {
+        "prior": PREDICTION,
+        "loss": {"loss_type": "huber", "snr_gamma": 5, "timestep_sampling": "stratified", "min_timestep": 100},
+        "adapter": {"train_text_encoder": True},
+        "run": {"gradient_accumulation_steps": 2},
+    },
 }
 
 
@@ -28,7 +45,8 @@ def make_config(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str
     shape = SHAPES[request.param]
 
     def make(name: str, steps: int) -> TrainConfig:
-        prior = small_prior(tmp_path / "class") if shape.get("prior") else {}
+        prior = shape.get("prior")
+        prior = prior(tmp_path / "class") if callable(prior) else prior
         return small_config(tmp_path / name, steps, **{**shape, "prior": prior})
 
     return make

@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from dora_diffusion.adapters import Adapter, inject
-from dora_diffusion.config import AdapterConfig, OptimConfig, RunConfig
+from dora_diffusion.config import AdapterConfig, LossConfig, OptimConfig, RunConfig
 from dora_diffusion.data.captions import Captions
 from dora_diffusion.data.latents import Latents
 from dora_diffusion.data.photos import list_photos
@@ -18,6 +18,7 @@ from dora_diffusion.training.batches import Batches, Prompts
 from dora_diffusion.training.checkpoint import Progress
 from dora_diffusion.training.hardware import make_accelerator
 from dora_diffusion.training.optim import adamw, learning_rate_schedule
+from dora_diffusion.training.prior_prediction import PriorPrediction
 from dora_diffusion.training.stepper import Stepper
 
 SIDE = 64
@@ -32,6 +33,7 @@ class Engine:
     batches: Batches
     progress: Progress
     stepper: Stepper
+    prior_prediction: PriorPrediction | None
 
     def gradients(self) -> dict[str, Tensor]:
         """A copy of the gradients that the last step left, by buffer."""
@@ -46,12 +48,18 @@ def make_engine(
     process: int = 0,
     processes: int = 1,
     prior: bool = False,
+    prediction: bool = False,
+    loss: LossConfig | None = None,
     adapter: AdapterConfig | None = None,
     optim: OptimConfig | None = None,
 ) -> Engine:
-    """An engine over the photos in ``folder`` (and, with ``prior``, the same photos as class images)."""
+    """An engine over the photos in ``folder`` (and, with ``prior``, the same photos as class images).
+
+    With ``prediction`` the base's own prediction is the prior term's target instead.
+    """
     wanted = adapter or AdapterConfig(rank=4)
     how = optim or OptimConfig(max_grad_norm=0)
+    counted = loss or LossConfig()
     base = load_base("toybox")
     base.freeze()
     injected = inject(base, wanted)
@@ -65,10 +73,14 @@ def make_engine(
         batch_size=batch_size,
         accumulation=accumulation,
         num_train_timesteps=1000,
+        loss=counted,
         process=process,
         processes=processes,
         device=torch.device("cpu"),
     )
+    kept = None
+    if prediction:
+        kept = PriorPrediction(base, injected, noise_schedule, "a teapot", wanted.train_text_encoder)
     optimizer = adamw(injected, how)
     progress = Progress(injected, optimizer, learning_rate_schedule(optimizer, how, 100), None, {})
     stepper = Stepper(
@@ -80,8 +92,10 @@ def make_engine(
         accumulation=accumulation,
         prior_loss_weight=0.5,
         max_grad_norm=how.max_grad_norm,
+        loss=counted,
+        prior_prediction=kept,
     )
-    return Engine(base, injected, batches, progress, stepper)
+    return Engine(base, injected, batches, progress, stepper, kept)
 
 
 def _latents(base: BaseModel, folder: Path, name: str) -> Latents:

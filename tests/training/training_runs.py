@@ -12,6 +12,7 @@ from dora_diffusion.adapters import merged_weights, modules_weights
 from dora_diffusion.config import (
     AdapterConfig,
     DataConfig,
+    LossConfig,
     ModelConfig,
     OptimConfig,
     PriorConfig,
@@ -52,6 +53,7 @@ def small_config(
     data: Settings | None = None,
     adapter: Settings | None = None,
     prior: Settings | None = None,
+    loss: Settings | None = None,
     optim: Settings | None = None,
     run: Settings | None = None,
 ) -> TrainConfig:
@@ -61,6 +63,7 @@ def small_config(
         data=DataConfig(**{"instance_data_dir": PHOTOS, "class_noun": "teapot", "resolution": 64, **(data or {})}),
         adapter=AdapterConfig(**{"rank": 4, **(adapter or {})}),
         prior=PriorConfig(**(prior or {})),
+        loss=LossConfig(**(loss or {})),
         optim=OptimConfig(**{"learning_rate": 1e-3, **(optim or {})}),
         run=RunConfig(**{"output_dir": output_dir, "max_train_steps": steps, "cpu": True, **(run or {})}),
     )
@@ -74,6 +77,9 @@ def small_prior(folder: Path, count: int = 2) -> dict[str, Any]:
         "class_images_steps": 2,
         "class_data_dir": folder,
     }
+
+
+PREDICTION = {"with_prior_preservation": True, "prior_kind": "prediction"}
 
 
 def run_it(
