@@ -56,10 +56,10 @@ class StableDiffusionFamily:
 
         offline = {"config": str(configuration), "local_files_only": True}
         # By itself, because diffusers reads a checkpoint in one precision only and the autoencoder stays float32.
-        vae = AutoencoderKL.from_single_file(str(file), subfolder="vae", torch_dtype=torch.float32, **offline)
+        vae = AutoencoderKL.from_single_file(str(file), subfolder="vae", dtype=torch.float32, **offline)
         tokenizers = {part: clip_tokenizer(pad_token) for part, pad_token in self._padding.items()}
         pipe = self._pipeline_class().from_single_file(
-            str(file), torch_dtype=dtype, vae=vae, **tokenizers, **offline, **self._left_out
+            str(file), dtype=dtype, vae=vae, **tokenizers, **offline, **self._left_out
         )
         pipe.set_progress_bar_config(disable=True)
         return pipe

@@ -1,5 +1,6 @@
 """Loading by libraries: without their progress bars, and whatever they raise in our words."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ def load_quietly(name: str, load: Callable[[], Any]) -> Any:
         ModelError: it failed; ``name`` is the model's.
     """
     try:
-        with _no_progress_bars():
+        with _no_progress_bars(), _no_empty_warnings():
             return load()
     except Exception as error:  # whatever a broken file makes diffusers or safetensors raise, it is the model's fault
         raise ModelError(f"{name} cannot be loaded: {first_line(error)}") from error
@@ -39,3 +40,18 @@ def _no_progress_bars() -> Iterator[None]:
     finally:
         for library in libraries:
             library.enable_progress_bar()
+
+
+@contextmanager
+def _no_empty_warnings() -> Iterator[None]:
+    """Casting makes diffusers warn of the modules that should stay float32 even where it lists none."""
+    logger = logging.getLogger("diffusers.models.modeling_utils")
+
+    def says_something(record: logging.LogRecord) -> bool:
+        return "should be kept in float32: []" not in record.getMessage()
+
+    logger.addFilter(says_something)
+    try:
+        yield
+    finally:
+        logger.removeFilter(says_something)

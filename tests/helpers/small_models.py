@@ -4,34 +4,46 @@ from typing import Any
 
 import torch
 
+from dora_diffusion.models import resolve
 from dora_diffusion.models.tokenizer import clip_tokenizer
 
 FAMILIES = ("sd1", "sd2", "sdxl")
-END = "<|endoftext|>"
+PADDING = {"sd1": ["<|endoftext|>"], "sd2": ["!"], "sdxl": ["<|endoftext|>", "!"]}
 
 
-def small_pipeline(family: str, seed: int = 0) -> Any:
-    """The pipeline of ``family`` as its originals are laid out, float32; its pictures have 64 pixels a side."""
+def small_pipeline(family: str, seed: int = 0, clip_words: bool = False) -> Any:
+    """The pipeline of ``family`` as its originals are laid out, float32; its pictures have 64 pixels a side.
+
+    Args:
+        clip_words: CLIP's 49408 tokens; otherwise toybox's few, which load much faster.
+    """
+    from transformers import CLIPTokenizer
+
     torch.manual_seed(seed)
-    return {"sd1": _sd1, "sd2": _sd2, "sdxl": _sdxl}[family]()
+    if clip_words:
+        tokenizers = [clip_tokenizer(pad_token) for pad_token in PADDING[family]]
+    else:
+        tokenizers = [CLIPTokenizer.from_pretrained(resolve("toybox"), subfolder="tokenizer") for _ in PADDING[family]]
+    return {"sd1": _sd1, "sd2": _sd2, "sdxl": _sdxl}[family](*tokenizers)
 
 
-def _sd1() -> Any:
-    return _plain(_text_encoder(16, 2, "quick_gelu"), END, {"cross_attention_dim": 16, "attention_head_dim": 4}, "epsilon")
+def _sd1(tokenizer: Any) -> Any:
+    unet = {"cross_attention_dim": 16, "attention_head_dim": 4}
+    return _plain(_text_encoder(tokenizer, 16, 2, "quick_gelu"), tokenizer, unet, "epsilon")
 
 
-def _sd2() -> Any:
+def _sd2(tokenizer: Any) -> Any:
     unet = {"cross_attention_dim": 24, "attention_head_dim": [2, 4], "use_linear_projection": True}
-    return _plain(_text_encoder(24, 2, "gelu"), "!", unet, "v_prediction")
+    return _plain(_text_encoder(tokenizer, 24, 2, "gelu"), tokenizer, unet, "v_prediction")
 
 
-def _plain(text_encoder: Any, pad_token: str, unet: dict[str, Any], prediction_type: str) -> Any:
+def _plain(text_encoder: Any, tokenizer: Any, unet: dict[str, Any], prediction_type: str) -> Any:
     from diffusers import StableDiffusionPipeline
 
     return StableDiffusionPipeline(
         vae=_vae(),
         text_encoder=text_encoder,
-        tokenizer=clip_tokenizer(pad_token),
+        tokenizer=tokenizer,
         unet=_unet(**unet),
         scheduler=_scheduler(prediction_type),
         safety_checker=None,
@@ -40,7 +52,7 @@ def _plain(text_encoder: Any, pad_token: str, unet: dict[str, Any], prediction_t
     )
 
 
-def _sdxl() -> Any:
+def _sdxl(tokenizer: Any, tokenizer_2: Any) -> Any:
     from diffusers import StableDiffusionXLPipeline
 
     unet = _unet(
@@ -54,10 +66,10 @@ def _sdxl() -> Any:
     )
     return StableDiffusionXLPipeline(
         vae=_vae(),
-        text_encoder=_text_encoder(16, 3, "quick_gelu"),
-        text_encoder_2=_text_encoder(24, 2, "gelu", projection=20),
-        tokenizer=clip_tokenizer(END),
-        tokenizer_2=clip_tokenizer("!"),
+        text_encoder=_text_encoder(tokenizer, 16, 3, "quick_gelu"),
+        text_encoder_2=_text_encoder(tokenizer_2, 24, 2, "gelu", projection=20),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
         unet=unet,
         scheduler=_scheduler("epsilon"),
         add_watermarker=False,
@@ -91,20 +103,21 @@ def _vae() -> Any:
     )
 
 
-def _text_encoder(width: int, layers: int, hidden_act: str, projection: int | None = None) -> Any:
+def _text_encoder(tokenizer: Any, width: int, layers: int, hidden_act: str, projection: int | None = None) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(
-        vocab_size=49408,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=tokenizer.model_max_length,
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=layers,
         num_attention_heads=2,
         hidden_act=hidden_act,
         projection_dim=projection or width,
-        bos_token_id=49406,
-        eos_token_id=49407,
-        pad_token_id=1,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
     return (CLIPTextModelWithProjection if projection else CLIPTextModel)(config).eval()
 
