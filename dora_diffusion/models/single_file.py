@@ -61,7 +61,9 @@ def _read_shapes(file: Path, name: str, allow_pickle: bool) -> Shapes:
             "pass --allow_pickle if you trust where it comes from."
         )
     if not pickle and file.suffix.lower() != ".safetensors":
-        raise ModelError(f"{name} is no checkpoint: a single file must be .safetensors, got {file.suffix or 'no ending'}.")
+        raise ModelError(
+            f"{name} is no checkpoint: a single file must be .safetensors, got {file.suffix or 'no ending'}."
+        )
     try:
         return _shapes_of_pickle(file) if pickle else _shapes_of_safetensors(file)
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:

@@ -29,7 +29,9 @@ def card(folder: Path, config: TrainConfig, base: BaseModel, step: int) -> str:
     }
     previews = sorted((folder / "samples").glob(f"step-{_last_preview(folder):06d}-*.png"))
     pictures = "\n".join(f"![{read_settings(path)['prompt']}](samples/{path.name})" for path in previews)
-    text_encoder = f", and in {_text_encoders(base)} ({adapter.text_encoder_targets})" if adapter.train_text_encoder else ""
+    text_encoder = (
+        f", and in {_text_encoders(base)} ({adapter.text_encoder_targets})" if adapter.train_text_encoder else ""
+    )
     prior = f", {config.prior.num_class_images} class images, prior weight {config.prior.prior_loss_weight:g}"
     prior = prior if config.prior.with_prior_preservation else ""
     run, optim, resolution = config.run, config.optim, config.data.resolution or base.native_resolution

@@ -114,7 +114,9 @@ def _openclip(prefix: str, text_encoder: Any) -> Tensors:
     }
     # Every file has a projection; SD 2.x never uses its own.
     width = text_encoder.config.hidden_size
-    tensors["text_projection"] = flat["text_projection.weight"].T if "text_projection.weight" in flat else torch.eye(width)
+    tensors["text_projection"] = (
+        flat["text_projection.weight"].T if "text_projection.weight" in flat else torch.eye(width)
+    )
     for k in range(text_encoder.config.num_hidden_layers):
         ours, theirs = f"encoder.layers.{k}.", f"transformer.resblocks.{k}."
         for kind in ("weight", "bias"):

@@ -125,7 +125,9 @@ def test_drawing_leaves_the_base_as_it_was(folder: Path) -> None:
 
 
 def test_generate_and_the_merged_pipeline_draw_the_same(folder: Path, trained: AdapterState, run_folder: Path) -> None:
-    config = GenerateConfig(adapter=run_folder, num_images=1, num_inference_steps=2, output_dir=run_folder / "out", cpu=True)
+    config = GenerateConfig(
+        adapter=run_folder, num_images=1, num_inference_steps=2, output_dir=run_folder / "out", cpu=True
+    )
     (path,) = generate(config)
     pipeline = MergedPipeline(str(folder), device="cpu")
     base = pipeline.draw(prompt=PROMPTS[0], num_inference_steps=2)[0]

@@ -59,7 +59,11 @@ def test_a_folder_is_recognised_and_read(family: str, pipes: dict[str, Any], tmp
 def test_stable_diffusion_2_is_known_by_its_width_too(pipes: dict[str, Any]) -> None:
     """Of a checkpoint that says nothing of linear projections."""
     index = {"_class_name": "StableDiffusionPipeline"}
-    for config, expected in [({"cross_attention_dim": 1024}, "sd2"), ({"cross_attention_dim": 768}, "sd1"), ({}, "sd1")]:
+    for config, expected in [
+        ({"cross_attention_dim": 1024}, "sd2"),
+        ({"cross_attention_dim": 768}, "sd1"),
+        ({}, "sd1"),
+    ]:
         found = [name for name in REGISTERED if REGISTERED.load(name).recognises(index, lambda part, c=config: c)]
         assert found == [expected]
 
@@ -111,7 +115,9 @@ def test_sizes_are_told_exactly_in_half_precision() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_tensor_of_an_adapter_gets_a_gradient(family: str, kind: str) -> None:
     base = fresh(family)
-    adapter = inject(base, AdapterConfig(kind=kind, rank=2, targets="full", text_encoder_targets=".", train_text_encoder=True))
+    adapter = inject(
+        base, AdapterConfig(kind=kind, rank=2, targets="full", text_encoder_targets=".", train_text_encoder=True)
+    )
     with torch.no_grad():
         for layer in adapter.layers.values():
             layer.slot.B.normal_(0, 0.02, generator=torch.Generator().manual_seed(1))  # A has no gradient while B is 0
@@ -159,9 +165,15 @@ def test_the_last_layer_of_xls_first_text_encoder_is_never_injected(caplog: pyte
         "text_encoder_2.text_model.encoder.layers.0",
         "text_encoder_2.text_model.encoder.layers.1",
     }
-    assert "No output depends on 4 layers of text_encoder, first text_encoder.text_model.encoder.layers.2" in caplog.text
-    with pytest.raises(AdapterError, match="matches only layers of text_encoder that no output of this model depends on"):
-        plan_layers(base, AdapterConfig(rank=2, train_text_encoder=True, text_encoder_targets=r"encoder\.layers\.2\.self"))
+    assert (
+        "No output depends on 4 layers of text_encoder, first text_encoder.text_model.encoder.layers.2" in caplog.text
+    )
+    with pytest.raises(
+        AdapterError, match="matches only layers of text_encoder that no output of this model depends on"
+    ):
+        plan_layers(
+            base, AdapterConfig(rank=2, train_text_encoder=True, text_encoder_targets=r"encoder\.layers\.2\.self")
+        )
 
 
 def test_the_projection_keeps_its_own_name(pipes: dict[str, Any]) -> None:

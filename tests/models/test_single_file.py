@@ -75,6 +75,18 @@ def test_a_file_is_the_same_model_as_its_folder(
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_a_file_becomes_a_folder(checkpoint: Callable[..., Path], configurations: Path, tmp_path: Path) -> None:
+    """With a tokenizer: what merging writes is a whole pipeline."""
+    base = load_base(str(checkpoint("sdxl")), configurations=configurations)
+    base.pipe.save_pretrained(tmp_path / "folder")
+    again = load_base(str(tmp_path / "folder"))
+    ours, theirs = weights_of(again.pipe), weights_of(base.pipe)
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+    for part, pad in (("tokenizer", 49407), ("tokenizer_2", 0)):
+        ids = getattr(again.pipe, part)("a photo of sks dog", padding="max_length").input_ids
+        assert ids == [49406, 320, 1125, 539, 48136, 1929, 49407] + [pad] * 70
+
+
 def test_the_autoencoder_of_a_file_stays_precise(checkpoint: Callable[..., Path], configurations: Path) -> None:
     base = load_base(str(checkpoint("sdxl")), dtype=torch.bfloat16, configurations=configurations)
     assert base.vae.dtype == torch.float32 and {part.dtype for part in base.adaptable().values()} == {torch.bfloat16}
@@ -142,13 +154,23 @@ def test_the_packages_configurations_are_the_published_models(folder: str, part:
     [
         ("sd1", "cond_stage", {}, "holds a UNet and no text encoder that is known"),
         ("sd1", "diffusion_model", {}, r"holds no UNet in the original layout .*its first tensor: cond_stage_model"),
-        ("sdxl", "embedders.0", {"conditioner.embedders.0.model.text_projection": 1}, "is SDXL's refiner: .*Train the base"),
+        (
+            "sdxl",
+            "embedders.0",
+            {"conditioner.embedders.0.model.text_projection": 1},
+            "is SDXL's refiner: .*Train the base",
+        ),
         ("sdxl", "nothing", {"edm_mean": 4}, "is trained in the EDM formulation"),
         ("sd1", "nothing", {"lora_unet_down.lora_down.weight": 1}, "is an adapter, not a base model"),
         ("sd1", "diffusion_model", {"model.diffusion_model.joint_blocks.0.x": 1}, "is Stable Diffusion 3"),
         ("sd1", "diffusion_model", {"double_blocks.0.img_attn.qkv.weight": 1}, "is FLUX"),
         ("sd1", "middle_block.1.norm.weight", {}, "cannot be loaded: it lacks tensors that a whole sd1 checkpoint has"),
-        ("sd2", "resblocks.1.ln_1.bias", {}, r"it lacks tensors that a whole sd2 .* first encoder\.layers\.1\.layer_norm1\.bias of its text"),
+        (
+            "sd2",
+            "resblocks.1.ln_1.bias",
+            {},
+            r"it lacks tensors that a whole sd2 .* first encoder\.layers\.1\.layer_norm1\.bias of its text",
+        ),
         ("sdxl", "decoder.mid.attn_1.k.weight", {}, "cannot be loaded: it lacks tensors that a whole sdxl checkp"),
     ],
 )
