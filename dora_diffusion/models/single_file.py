@@ -7,10 +7,11 @@ the same as long as no token was added.
 """
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from dora_diffusion.errors import ModelError
 from dora_diffusion.models.base import Family, Shapes
@@ -66,10 +67,16 @@ def _read_shapes(file: Path, name: str, allow_pickle: bool) -> Shapes:
         )
     try:
         return _shapes_of_pickle(file) if pickle else _shapes_of_safetensors(file)
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{name} is no whole checkpoint file: {first_line(error)}") from None
-    except Exception as error:  # a pickle can fail in any way it likes
-        raise ModelError(f"{name} cannot be read: {first_line(error)}") from None
+    except UnpicklingError:
+        raise ModelError(
+            f"{name} is damaged, or holds objects besides tensors. Even with --allow_pickle only tensors are read from a "
+            "single file; take the model's .safetensors file."
+        ) from None
+    except Exception as error:  # a broken pickle fails in any way it likes
+        why = first_line(error).removeprefix("Error while deserializing header: ")
+        raise ModelError(
+            f"{name} is no whole checkpoint file ({why}); it may have been cut off as it was written or downloaded."
+        ) from None
 
 
 def _shapes_of_safetensors(file: Path) -> Shapes:

@@ -191,7 +191,7 @@ def test_an_inpainting_file(checkpoint: Callable[..., Path], configurations: Pat
 def test_a_cut_file_and_one_of_another_kind(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     file = checkpoint("sd1")
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ModelError, match="is no whole checkpoint file: "):
+    with pytest.raises(ModelError, match=r"is no whole checkpoint file \(.*; it may have been cut off"):
         load_base(str(file))
     (tmp_path / "notes.txt").write_text("none")
     with pytest.raises(ModelError, match=r"a single file must be \.safetensors, got \.txt"):
