@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dora_diffusion.errors import ModelError
+from dora_diffusion.errors import ConfigError, ModelError
 from dora_diffusion.models.base import BaseModel, Family, ReadConfig
 from dora_diffusion.models.quiet import first_line, load_quietly
 from dora_diffusion.models.refused import refuse_index, supported
@@ -43,10 +43,14 @@ def load_base(
 
     Raises:
         ModelError: no such model, a part is missing, a family that is not supported, or unreadable files.
-        ConfigError: a rescaled schedule for a model that predicts the noise.
+        ConfigError: a rescaled schedule for a model that predicts the noise, or a variant of a single file.
     """
     source = resolve(name)
     if Path(source).is_file():
+        if revision is not None or variant is not None:
+            raise ConfigError(
+                f"{name} is a single file, without revisions or variants: leave --revision and --variant out."
+            )
         family, pipe = load_single_file(
             Path(source),
             name,

@@ -69,8 +69,8 @@ def _read_shapes(file: Path, name: str, allow_pickle: bool) -> Shapes:
         return _shapes_of_pickle(file) if pickle else _shapes_of_safetensors(file)
     except UnpicklingError:
         raise ModelError(
-            f"{name} is damaged, or holds objects besides tensors. Even with --allow_pickle only tensors are read from a "
-            "single file; take the model's .safetensors file."
+            f"{name} is damaged, or holds objects besides tensors. Even with --allow_pickle only tensors are read from "
+            "a single file; take the model's .safetensors file."
         ) from None
     except Exception as error:  # a broken pickle fails in any way it likes
         why = first_line(error).removeprefix("Error while deserializing header: ")

@@ -188,6 +188,12 @@ def test_an_inpainting_file(checkpoint: Callable[..., Path], configurations: Pat
         load_base(str(file), configurations=configurations)
 
 
+@pytest.mark.parametrize("setting", [{"variant": "fp16"}, {"revision": "main"}])
+def test_a_file_has_no_variants(setting: dict[str, str], checkpoint: Callable[..., Path], configurations: Path) -> None:
+    with pytest.raises(ConfigError, match="is a single file, without revisions or variants: leave --revision"):
+        load_base(str(checkpoint("sd1")), configurations=configurations, **setting)
+
+
 def test_a_cut_file_and_one_of_another_kind(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     file = checkpoint("sd1")
     file.write_bytes(file.read_bytes()[:-100])
