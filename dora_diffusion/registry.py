@@ -73,6 +73,8 @@ FAMILIES = Registry(
     "model family",
     {
         "sd1": "dora_diffusion.models.sd1:SD1",
+        "sd2": "dora_diffusion.models.sd2:SD2",
+        "sdxl": "dora_diffusion.models.sdxl:SDXL",
     },
 )
 

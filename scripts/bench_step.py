@@ -84,6 +84,9 @@ class BareBase:
     def adaptable(self) -> dict[str, torch.nn.Module]:
         return {"unet": self._unet}
 
+    def is_used(self, component: str, path: str) -> bool:
+        return True
+
     def layer_name(self, component: str, path: str) -> str:
         return SD1.layer_name(component, path)
 

@@ -19,7 +19,10 @@ class Base(Protocol):
     """What injection needs from a loaded base model."""
 
     def adaptable(self) -> Mapping[str, nn.Module]:
-        """Component name to model ("unet", "text_encoder")."""
+        """Component name to model ("unet", "text_encoder", "text_encoder_2")."""
+
+    def is_used(self, component: str, path: str) -> bool:
+        """False for a layer that no output depends on."""
 
     def layer_name(self, component: str, path: str) -> str:
         """The canonical name of the layer at ``path`` inside a component."""
@@ -77,19 +80,18 @@ class Ranks:
 
 
 def plan_layers(base: Base, config: AdapterConfig) -> list[LayerPlan]:
-    """Every layer that ``config`` asks for, in the models' order.
+    """Every layer that ``config`` asks for and that some output depends on, in the models' order.
 
     Raises:
         AdapterError: a target that matches nothing, or a rank that a layer cannot have.
     """
     ranks = Ranks.from_config(config)
-    wanted = {"unet": config.targets}
-    if config.train_text_encoder:
-        wanted["text_encoder"] = config.text_encoder_targets
     plans: list[LayerPlan] = []
     for component, root in base.adaptable().items():
-        if component in wanted:
-            plans += _plan_component(base, component, root, wanted[component], ranks)
+        if component == "unet":
+            plans += _plan_component(base, component, root, config.targets, ranks)
+        elif config.train_text_encoder:
+            plans += _plan_component(base, component, root, config.text_encoder_targets, ranks)
     clamped = [p for p in plans if p.rank < config.rank and _first_match(ranks.rank_patterns, p.name) is None]
     if clamped:
         logger.warning(
@@ -107,13 +109,24 @@ def _plan_component(base: Base, component: str, root: nn.Module, target: str, ra
     layers = [(path, module) for path, module in root.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
     if not layers:
         raise AdapterError(f"{component} has no Linear or Conv2d layer left to adapt; is an adapter in it already?")
-    plans = []
+    plans, unused = [], []
     for path, module in layers:
         name = base.layer_name(component, path)
-        if regex.search(name):
+        if not regex.search(name):
+            continue
+        if base.is_used(component, path):
             limit = min(module.weight.shape[0], module.weight[0].numel())
             rank, scale = ranks.of(name, limit)
             plans.append(LayerPlan(name, component, root, path, module, operator_for(module, name), rank, scale))
+        else:
+            unused.append(name)
+    if unused and not plans:
+        raise AdapterError(
+            f"The target {target!r} matches only layers of {component} that no output of this model depends on, first "
+            f"{unused[0]}: training them would change nothing. Name other layers, or use attn, attn-mlp or full."
+        )
+    if unused:
+        logger.info("No output depends on %d layers of %s, first %s: left out.", len(unused), component, unused[0])
     if not plans:
         raise AdapterError(
             f"The target {target!r} matches none of the {len(layers)} layers of {component}, which are called like "

@@ -4,6 +4,7 @@
     unet.<path>.lora_B.weight                              (out, rank) or (out, rank, 1, 1)
     unet.<path>.lora_magnitude_vector.weight               (out,) or (1, out, 1, 1)
     text_encoder.text_model.encoder.layers.0.<...>         the same
+    text_encoder_2.text_model.encoder.layers.0.<...>       the same, SDXL's second text encoder
 
 alpha / rank is folded into B, because no reader finds an alpha here; magnitudes end in ``.weight``, because without it
 transformers 5 drops them; everything is float32. What the readers do not need stands in the header under

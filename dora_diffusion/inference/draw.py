@@ -1,6 +1,7 @@
 """Draw pictures with a loaded base model: the same seed gives the same picture, in any batch."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,7 +102,8 @@ def _denoise(
     pipe = _with_sampler(base, how.sampler)
     return pipe(
         prompt=prompts,
-        negative_prompt=[how.negative_prompt] * len(prompts),
+        # None, not "": SDXL was trained with zeros where there is no prompt, and its pipeline gives them for None only.
+        negative_prompt=[how.negative_prompt] * len(prompts) if how.negative_prompt else None,
         height=height,
         width=width,
         num_inference_steps=how.num_inference_steps,
@@ -115,9 +117,7 @@ def _denoise(
 
 def _with_sampler(base: BaseModel, sampler: str) -> Any:
     """A pipeline over the same parts; the base's own scheduler keeps no state of ours."""
-    pipe = base.pipe
+    pipe = copy(base.pipe)
     kind = type(pipe.scheduler) if sampler == "model" else SAMPLERS.load(sampler)
-    parts = {**pipe.components, "scheduler": kind.from_config(pipe.scheduler.config)}
-    copy = type(pipe)(**parts, requires_safety_checker=False)
-    copy.set_progress_bar_config(disable=True)
-    return copy
+    pipe.scheduler = kind.from_config(pipe.scheduler.config)
+    return pipe

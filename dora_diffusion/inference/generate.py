@@ -14,7 +14,7 @@ from dora_diffusion.inference.draw import Drawing, OnStep, draw, guidance_of, sa
 from dora_diffusion.inference.merged_pipeline import MergedWeights
 from dora_diffusion.inference.picture import save_picture
 from dora_diffusion.machine import check_writable
-from dora_diffusion.models import BaseModel, choose_attention, load_base
+from dora_diffusion.models import BaseModel, choose_attention, load_base, schedule_from
 
 
 def generate(config: GenerateConfig, on_step: OnStep | None = None) -> list[Path]:
@@ -93,17 +93,19 @@ def picture_settings(config: GenerateConfig, prompt: str, base: BaseModel) -> di
     }
 
 
-def base_name_for(given: str | None, state: AdapterState | None) -> str:
-    """The base to load: the one given, else the adapter's, else toybox."""
-    return given or (state.base_name if state else "") or "toybox"
+def load_for(given: str | None, state: AdapterState | None, dtype: torch.dtype = torch.float32) -> BaseModel:
+    """The base given, else the adapter's, else toybox; with the noise schedule that the adapter was trained on.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    name = given or (state.base_name if state else "") or "toybox"
+    return load_base(name, dtype=dtype, **schedule_from(state.metadata if state else {}))
 
 
 def _load(config: GenerateConfig, state: AdapterState | None) -> BaseModel:
     device, dtype = place(config.cpu, config.precision)
-    prediction_type = state.metadata.get("prediction_type") if state else None
-    base = load_base(
-        base_name_for(config.pretrained_model_name_or_path, state), dtype=dtype, prediction_type=prediction_type
-    ).to(device)
+    base = load_for(config.pretrained_model_name_or_path, state, dtype).to(device)
     base.attention = choose_attention(base.unet, config.attention)
     return base
 

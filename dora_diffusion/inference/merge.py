@@ -11,10 +11,9 @@ from dora_diffusion.config import MergeConfig
 from dora_diffusion.errors import ConfigError, MachineError
 from dora_diffusion.formats import load_adapter
 from dora_diffusion.inference.device import PRECISIONS
-from dora_diffusion.inference.generate import base_name_for
+from dora_diffusion.inference.generate import load_for
 from dora_diffusion.inference.merged_pipeline import MergedWeights
 from dora_diffusion.machine import check_writable
-from dora_diffusion.models import load_base
 
 STAMP = "dora_diffusion_merge.json"
 
@@ -35,10 +34,7 @@ def merge(config: MergeConfig) -> Path:
     if folder.exists() and any(folder.iterdir()) and not (folder / STAMP).is_file():
         raise ConfigError(f"{folder} is not empty and holds no merged pipeline of ours; give another --output_dir.")
     state = load_adapter(config.adapter)
-    base = load_base(
-        base_name_for(config.pretrained_model_name_or_path, state),
-        prediction_type=state.metadata.get("prediction_type"),
-    )
+    base = load_for(config.pretrained_model_name_or_path, state)
     size = sum(p.numel() for part in (base.unet, base.vae, *base.adaptable().values()) for p in part.parameters()) * 4
     check_writable(folder.parent, size)
     MergedWeights(base, keep=0).switch(state, config.strength)

@@ -4,6 +4,7 @@ from dora_diffusion.models.attention import choose_attention, probe_backends
 from dora_diffusion.models.base import BaseModel, Family
 from dora_diffusion.models.identity import autoencoder_digest, base_digest
 from dora_diffusion.models.load import load_base, resolve
+from dora_diffusion.models.schedule import schedule_from
 
 __all__ = [
     "BaseModel",
@@ -14,4 +15,5 @@ __all__ = [
     "load_base",
     "probe_backends",
     "resolve",
+    "schedule_from",
 ]

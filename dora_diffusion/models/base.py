@@ -1,20 +1,37 @@
 """A loaded base model: its parts, and the family that knows how they fit together."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from dora_diffusion.models.schedule import schedule_facts
+
+ReadConfig = Callable[[str], Mapping[str, Any]]  # a part's name ("unet") to its configuration; empty if it has none
+Shapes = Mapping[str, tuple[int, ...]]  # of every tensor in a checkpoint file, by its name there
+
 
 class Family(Protocol):
-    """What differs between Stable Diffusion 1.x, 2.x, XL: one file each."""
+    """What differs between Stable Diffusion 1.x, 2.x, XL: one file each.
+
+    ``pipeline`` is the class in diffusers, ``parts`` what a complete model lists in its ``model_index.json``.
+    """
 
     name: str
+    pipeline: str
+    parts: tuple[str, ...]
 
-    def recognises(self, index: Mapping[str, Any]) -> bool:
-        """Whether a ``model_index.json`` describes this family."""
+    def recognises(self, index: Mapping[str, Any], config: ReadConfig) -> bool:
+        """Whether a ``model_index.json``, and the parts' configurations beside it, describe this family."""
+
+    def recognises_checkpoint(self, shapes: Shapes) -> bool:
+        """Whether these tensors are a single-file checkpoint of this family, in its original layout."""
+
+    def configuration(self, prediction_type: str | None) -> str:
+        """The folder in ``configs`` that describes such a checkpoint; None: nobody said what it predicts."""
 
     def load(
         self,
@@ -27,8 +44,14 @@ class Family(Protocol):
     ) -> Any:
         """The diffusers pipeline, on the CPU."""
 
+    def load_checkpoint(self, file: Path, configuration: Path, *, dtype: torch.dtype) -> Any:
+        """The pipeline of a single-file checkpoint, on the CPU. ``configuration``: a folder without weights."""
+
     def adaptable(self, pipe: Any) -> Mapping[str, nn.Module]:
         """Component name to the models that can carry an adapter."""
+
+    def is_used(self, pipe: Any, component: str, path: str) -> bool:
+        """Whether anything the UNet is given, or predicts, depends on the layer at ``path`` of a component."""
 
     def layer_name(self, component: str, path: str) -> str:
         """The canonical name of a layer: what stands in files."""
@@ -46,8 +69,8 @@ class Family(Protocol):
             framing: (b, 6), pixels: height and width of the photo, top and left of the crop, height and width of it.
         """
 
-    def unet_arguments(self, conditioning: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The conditioning (prompts' and framing's) as the UNet's forward takes it."""
+    def unet_arguments(self, conditioning: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Any]:
+        """The conditioning (prompts' and framing's) as the forward of a UNet in ``dtype`` takes it."""
 
 
 @dataclass
@@ -55,7 +78,7 @@ class BaseModel:
     """A base model ready for training or sampling.
 
     Args:
-        name: what the user called it ("toybox", a hub name, a folder).
+        name: what the user called it ("toybox", a hub name, a folder, a file).
         family: how its parts fit together.
         pipe: the diffusers pipeline that owns the parts.
         attention: the attention backend in use, in words.
@@ -98,8 +121,16 @@ class BaseModel:
         """What the UNet predicts: "epsilon" or "v_prediction"."""
         return str(self.pipe.scheduler.config.prediction_type)
 
+    def schedule_facts(self) -> dict[str, str]:
+        """What an adapter remembers of the noise schedule, and ``load_base`` takes back through ``schedule_from``."""
+        return schedule_facts(self.pipe.scheduler)
+
     def adaptable(self) -> Mapping[str, nn.Module]:
         return self.family.adaptable(self.pipe)
+
+    def is_used(self, component: str, path: str) -> bool:
+        """False for a layer whose training would change nothing."""
+        return self.family.is_used(self.pipe, component, path)
 
     def layer_name(self, component: str, path: str) -> str:
         return self.family.layer_name(component, path)
@@ -117,7 +148,7 @@ class BaseModel:
 
     def predict(self, noisy_latents: Tensor, timesteps: Tensor, conditioning: Mapping[str, Tensor]) -> Tensor:
         """The UNet's prediction (b, c, h, w); it runs in its own precision, whatever it is given."""
-        arguments = self.family.unet_arguments({name: value.to(self.dtype) for name, value in conditioning.items()})
+        arguments = self.family.unet_arguments(conditioning, self.dtype)
         return self.unet(noisy_latents.to(self.dtype), timesteps, **arguments, return_dict=False)[0]
 
     @torch.no_grad()

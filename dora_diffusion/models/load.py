@@ -1,16 +1,19 @@
-"""Find a base model by name and load it: the embedded one, a folder in diffusers' layout, or a hub repository."""
+"""Find a base model by name and load it: the embedded one, a folder in diffusers' layout, a hub repository, a file."""
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dora_diffusion.errors import ModelError
-from dora_diffusion.models.base import BaseModel, Family
+from dora_diffusion.errors import ConfigError, ModelError
+from dora_diffusion.models.base import BaseModel, Family, ReadConfig
+from dora_diffusion.models.quiet import first_line, load_quietly
+from dora_diffusion.models.refused import refuse_index, supported
+from dora_diffusion.models.schedule import set_schedule
+from dora_diffusion.models.single_file import CONFIGURATIONS, load_single_file
 from dora_diffusion.registry import FAMILIES
 
 TOYBOX_VARIABLE = "DORA_DIFFUSION_TOYBOX"
@@ -23,29 +26,61 @@ def load_base(
     variant: str | None = None,
     dtype: torch.dtype = torch.float32,
     prediction_type: str | None = None,
+    rescale_betas_zero_snr: bool = False,
     allow_pickle: bool = False,
+    configurations: Path = CONFIGURATIONS,
 ) -> BaseModel:
     """Load a base model on the CPU. The autoencoder stays float32; the rest is read as ``dtype``.
 
     Args:
-        name: "toybox", a folder, or a hub name ("runwayml/stable-diffusion-v1-5").
+        name: "toybox", a folder, a ``.safetensors`` checkpoint, or a hub name ("runwayml/stable-diffusion-v1-5").
+        revision: of the hub repository.
         variant: which weight files; left out, the plain ones if they are there, else fp16.
         prediction_type: overrides what the model's own scheduler says.
-        allow_pickle: read ``.bin`` files, which can run any code they like.
+        rescale_betas_zero_snr: rescale the noise schedule so that its last timestep is pure noise.
+        allow_pickle: read ``.bin`` and ``.ckpt`` files, which can run any code they like.
+        configurations: folder of the configurations that single files are read with.
 
     Raises:
-        ModelError: no such model, no text encoder, a family that is not supported, or unreadable files.
+        ModelError: no such model, a part is missing, a family that is not supported, or unreadable files.
+        ConfigError: a rescaled schedule for a model that predicts the noise, or a variant of a single file.
     """
     source = resolve(name)
+    if Path(source).is_file():
+        if revision is not None or variant is not None:
+            raise ConfigError(
+                f"{name} is a single file, without revisions or variants: leave --revision and --variant out."
+            )
+        family, pipe = load_single_file(
+            Path(source),
+            name,
+            dtype=dtype,
+            prediction_type=prediction_type,
+            allow_pickle=allow_pickle,
+            configurations=configurations,
+        )
+    else:
+        family, pipe = _load_folder(source, name, revision, variant, dtype, allow_pickle)
+    set_schedule(pipe, prediction_type, rescale_betas_zero_snr)
+    return BaseModel(name, family, pipe)
+
+
+def _load_folder(
+    source: str, name: str, revision: str | None, variant: str | None, dtype: torch.dtype, allow_pickle: bool
+) -> tuple[Family, Any]:
+    """From a folder in diffusers' layout, here or on the hub."""
     index = _read_index(source, name, revision)
-    family = _family_of(index, name)
-    _check_parts(index, name)
+    family = _family_of(index, _config_reader(source, name, revision), name)
+    _check_parts(index, family, name)
     if variant is None and Path(source).is_dir():
         variant = _find_variant(Path(source), name, allow_pickle)
-    pipe = _load(family, source, name, revision, variant, dtype, allow_pickle)
-    if prediction_type is not None:
-        pipe.scheduler = pipe.scheduler.from_config(pipe.scheduler.config, prediction_type=prediction_type)
-    return BaseModel(name, family, pipe)
+    # None is diffusers' word for "safetensors where there are any, else pickles".
+    safe = None if allow_pickle else True
+
+    def load() -> Any:
+        return family.load(source, revision=revision, variant=variant, dtype=dtype, use_safetensors=safe)
+
+    return family, load_quietly(name, load)
 
 
 def resolve(name: str) -> str:
@@ -73,37 +108,50 @@ def _toybox_folder() -> Path:
 
 def _read_index(source: str, name: str, revision: str | None) -> dict[str, Any]:
     folder = Path(source)
-    if folder.is_file():
-        raise ModelError(
-            f"{name} is a single file; give a folder in diffusers' layout (with model_index.json) or a hub name."
-        )
     if folder.is_dir():
         path = folder / "model_index.json"
         if not path.is_file():
             found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
             raise ModelError(f"{name} is no model folder: model_index.json is missing; it holds {found}.")
     else:
-        path = _download_index(name, revision)
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ModelError(f"{path} cannot be read as JSON: {error}.") from None
+        path = _download(name, "model_index.json", revision)
+    index = _read_json(path)
     if not isinstance(index, dict):
         raise ModelError(f"{path} is not a model index.")
     return index
 
 
-def _download_index(name: str, revision: str | None) -> Path:
+def _config_reader(source: str, name: str, revision: str | None) -> ReadConfig:
+    """Reads a part's ``config.json``: from the folder, or from the hub."""
+
+    def read(part: str) -> Mapping[str, Any]:
+        file = f"{part}/config.json"
+        path = Path(source) / file if Path(source).is_dir() else _download(name, file, revision)
+        # A folder without it is told of when its part is loaded.
+        config = _read_json(path) if path.is_file() else {}
+        return config if isinstance(config, dict) else {}
+
+    return read
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as JSON: {error}.") from None
+
+
+def _download(name: str, file: str, revision: str | None) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(
-            f"{name} is neither a folder on this machine nor a hub name (owner/model). "
+            f"{name} is neither a folder on this machine nor a hub name (owner/model), and no file either. "
             "Known without a download: toybox."
         )
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(name, "model_index.json", revision=revision))
+        return Path(hf_hub_download(name, file, revision=revision))
     except HFValidationError:
         raise ModelError(f"{name} is neither a folder on this machine nor a valid hub name (owner/model).") from None
     except LocalEntryNotFoundError:
@@ -111,21 +159,20 @@ def _download_index(name: str, revision: str | None) -> Path:
             f"{name} is no folder here, and the hub cannot be reached to look for it. Known without a download: toybox."
         ) from None
     except (HfHubHTTPError, OSError) as error:
-        raise ModelError(f"The hub has no model {name}, or does not let you read it: {_first_line(error)}") from None
+        raise ModelError(f"The hub has no model {name}, or does not let you read it: {first_line(error)}") from None
 
 
-def _family_of(index: dict[str, Any], name: str) -> Family:
+def _family_of(index: dict[str, Any], config: ReadConfig, name: str) -> Family:
+    refuse_index(index, name)
     for family_name in FAMILIES:
         family: Family = FAMILIES.load(family_name)
-        if family.recognises(index):
+        if family.recognises(index, config):
             return family
-    raise ModelError(
-        f"{name} is a {index.get('_class_name', 'model of no known kind')}; supported families: {', '.join(FAMILIES)}."
-    )
+    raise ModelError(f"{name} is a {index.get('_class_name') or 'model of no known kind'}. {supported()}")
 
 
-def _check_parts(index: dict[str, Any], name: str) -> None:
-    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+def _check_parts(index: dict[str, Any], family: Family, name: str) -> None:
+    for part in family.parts:
         entry = index.get(part)
         if not isinstance(entry, list) or not entry or entry[0] is None:
             raise ModelError(
@@ -154,41 +201,3 @@ def _find_variant(folder: Path, name: str, allow_pickle: bool) -> str | None:
     if allow_pickle:
         return None
     raise ModelError(f"{name} has no UNet weights: unet/ holds no .safetensors file.")
-
-
-def _load(
-    family: Family,
-    source: str,
-    name: str,
-    revision: str | None,
-    variant: str | None,
-    dtype: torch.dtype,
-    allow_pickle: bool,
-) -> Any:
-    try:
-        with _quiet_loading():
-            # None is diffusers' word for "safetensors where there are any, else pickles".
-            safe = None if allow_pickle else True
-            return family.load(source, revision=revision, variant=variant, dtype=dtype, use_safetensors=safe)
-    except Exception as error:  # whatever a broken file makes diffusers or safetensors raise, it is the model's fault
-        raise ModelError(f"{name} cannot be loaded: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-
-
-@contextmanager
-def _quiet_loading() -> Iterator[None]:
-    """No progress bars of the libraries: a base loads in seconds, and ours is the run's."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    libraries = [diffusers_logging, transformers_logging]
-    for library in libraries:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library in libraries:
-            library.enable_progress_bar()

@@ -118,6 +118,7 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> BaseModel:
         variant=model.variant,
         dtype=base_dtype(accelerator),
         prediction_type=model.prediction_type,
+        rescale_betas_zero_snr=model.rescale_betas_zero_snr,
         allow_pickle=model.allow_pickle,
     )
     base.freeze()

@@ -29,7 +29,9 @@ def card(folder: Path, config: TrainConfig, base: BaseModel, step: int) -> str:
     }
     previews = sorted((folder / "samples").glob(f"step-{_last_preview(folder):06d}-*.png"))
     pictures = "\n".join(f"![{read_settings(path)['prompt']}](samples/{path.name})" for path in previews)
-    text_encoder = f", and in the text encoder ({adapter.text_encoder_targets})" if adapter.train_text_encoder else ""
+    text_encoder = (
+        f", and in {_text_encoders(base)} ({adapter.text_encoder_targets})" if adapter.train_text_encoder else ""
+    )
     kept_by = "the base's own predictions" if prior.uses_prediction() else f"{prior.num_class_images} class images"
     kept = f", {kept_by}, prior weight {prior.prior_loss_weight:g}" if prior.with_prior_preservation else ""
     run, optim, resolution = config.run, config.optim, config.data.resolution or base.native_resolution
@@ -45,9 +47,9 @@ Write `{config.data.trigger}` in a prompt to call it.
 
 ```python
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import {base.family.pipeline}
 
-pipe = StableDiffusionPipeline.from_pretrained("{base.name}", dtype=torch.float32)
+pipe = {base.family.pipeline}.{_loader(base.name)}("{base.name}", dtype=torch.float32)
 pipe.load_lora_weights("{folder.name}")  # this folder
 image = pipe("{prompt}").images[0]
 ```
@@ -57,6 +59,15 @@ rank {adapter.rank} on {adapter.targets}{text_encoder}, {optim.optimizer} at {op
 seed {run.seed}. Every setting is in `config.yaml`, which runs again as it is. The magnitudes belong to this base
 checkpoint; on another one the subject will look wrong.
 """
+
+
+def _text_encoders(base: BaseModel) -> str:
+    return "the text encoder" if len(base.adaptable()) == 2 else "both text encoders"
+
+
+def _loader(base_name: str) -> str:
+    """How diffusers reads a base of this name."""
+    return "from_single_file" if Path(base_name).is_file() else "from_pretrained"
 
 
 def _last_preview(folder: Path) -> int:

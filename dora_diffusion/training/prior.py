@@ -66,7 +66,7 @@ def class_image_recipe(base: BaseModel, config: TrainConfig, resolution: int) ->
     return {
         "base": base_digest(base),
         "prompt": config.class_prompt(),
-        "prediction_type": base.prediction_type,
+        **base.schedule_facts(),
         "sampler": sampler_name(base, "model"),
         "num_inference_steps": prior.class_images_steps,
         "guidance_scale": prior.class_images_guidance,

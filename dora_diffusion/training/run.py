@@ -209,7 +209,7 @@ class _Run:
                 "trigger": data.trigger,
                 "class_noun": data.class_noun or "",
                 "resolution": str(data.resolution or self.base.native_resolution),
-                "prediction_type": self.base.prediction_type,
+                **self.base.schedule_facts(),
             }
             state = self.progress.adapter.state(self.base.name, metadata)
             write_card(self.folder.path, self.config, self.base, self.progress.step)

@@ -142,7 +142,9 @@ def hollow_model(folder: Path, **index: object) -> Path:
     [
         ({"text_encoder": "dropped"}, "has no text encoder (its model_index.json lists none)"),
         ({"text_encoder": [None, None]}, "has no text encoder"),
-        ({"_class_name": "StableDiffusionXLPipeline"}, "is a StableDiffusionXLPipeline; supported families: sd1"),
+        ({"_class_name": "KandinskyPipeline"}, "is a KandinskyPipeline. Supported families: sd1, sd2, sdxl."),
+        ({"_class_name": "StableDiffusionXLImg2ImgPipeline"}, "is SDXL's refiner"),
+        ({"_class_name": "StableDiffusionXLPipeline"}, "has no text encoder 2"),
         ({}, "has no UNet weights"),
     ],
 )
@@ -162,6 +164,23 @@ def test_a_model_that_cannot_be_used(train: Refuse, here: Path, index: dict[str,
 def test_a_name_that_is_no_model(train: Refuse, here: Path, name: str, told: str) -> None:
     (here / "photos").mkdir()
     assert told in train(f"--pretrained_model_name_or_path={name}")
+
+
+def test_a_checkpoint_file_that_cannot_be_used(train: Refuse, here: Path) -> None:
+    (here / "model.ckpt").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
+    assert "is a pickle (.ckpt), which can run any code" in train(
+        "--pretrained_model_name_or_path", here / "model.ckpt"
+    )
+    # Allowed, it is still read as plain tensors only.
+    told = train("--pretrained_model_name_or_path", here / "model.ckpt", "--allow_pickle")
+    assert "model.ckpt is damaged, or holds objects besides tensors" in told and not (here / "hacked").exists()
+    (here / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{}")
+    assert "is no whole checkpoint file" in train("--pretrained_model_name_or_path", here / "model.safetensors")
+
+
+def test_a_rescaled_schedule_needs_a_model_that_predicts_v(train: Refuse) -> None:
+    told = train("--rescale_betas_zero_snr", "--prediction_type", "epsilon")
+    assert "cannot train a model that predicts the noise (epsilon)" in told and "--prediction_type v_prediction" in told
 
 
 def test_a_base_of_pickles(train: Refuse, here: Path) -> None:

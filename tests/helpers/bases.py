@@ -16,6 +16,9 @@ class OneModel:
     def adaptable(self) -> dict[str, nn.Module]:
         return {"unet": self.model}
 
+    def is_used(self, component: str, path: str) -> bool:
+        return True
+
     def layer_name(self, component: str, path: str) -> str:
         return f"{component}.{path}"
 

@@ -116,8 +116,16 @@ def test_loading_changes_no_library_settings(tiny_folder: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"_class_name": "StableDiffusionXLPipeline"}, "is a StableDiffusionXLPipeline; supported families: sd1"),
-        ({"_class_name": None}, "supported families: sd1"),
+        ({"_class_name": "KandinskyPipeline"}, r"is a KandinskyPipeline\. Supported families: sd1, sd2, sdxl\."),
+        ({"_class_name": None}, r"is a model of no known kind\. Supported families: sd1, sd2, sdxl\."),
+        ({"_class_name": "StableDiffusion3Pipeline"}, "is Stable Diffusion 3, .*Supported families: sd1, sd2, sdxl"),
+        ({"_class_name": "FluxPipeline"}, "is FLUX, a transformer"),
+        ({"_class_name": "IFPipeline"}, "is DeepFloyd IF, which draws pixels"),
+        ({"_class_name": "StableDiffusionInpaintPipeline"}, "is an inpainting model.*Train the text-to-image model"),
+        ({"_class_name": "StableDiffusionXLImg2ImgPipeline"}, r"is SDXL's refiner: .*stable-diffusion-xl-base-1\.0"),
+        ({"_class_name": "StableDiffusionXLPipeline", "requires_aesthetics_score": True}, "is SDXL's refiner"),
+        ({"_class_name": "StableDiffusionXLPipeline"}, r"has no text encoder 2 \(its model_index.json lists none\)"),
+        ({"scheduler": ["diffusers", "EDMEulerScheduler"]}, r"is trained in the EDM formulation"),
         ({"text_encoder": None}, r"has no text encoder \(its model_index.json lists none\)"),
         ({"text_encoder": [None, None]}, "has no text encoder"),
         ({"vae": []}, "has no vae"),
@@ -186,8 +194,8 @@ def test_a_name_that_leads_nowhere(name: str, told: str, tmp_path: Path, monkeyp
         load_base(name)
 
 
-def test_a_file_is_no_base(tiny_folder: Path) -> None:
-    with pytest.raises(ModelError, match="is a single file; give a folder in diffusers' layout"):
+def test_a_part_is_no_base(tiny_folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"is one part of a model in diffusers' layout\. Give the folder"):
         load_base(str(tiny_folder / "unet" / "diffusion_pytorch_model.safetensors"))
 
 
