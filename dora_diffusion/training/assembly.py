@@ -16,10 +16,12 @@ from dora_diffusion.models import BaseModel, base_digest, choose_attention, load
 from dora_diffusion.registry import OPTIMIZERS
 from dora_diffusion.training.batches import Batches, Prompts
 from dora_diffusion.training.checkpoint import Progress
+from dora_diffusion.training.ema import Ema
 from dora_diffusion.training.events import ClassImages, OnEvent, ShouldStop
 from dora_diffusion.training.hardware import base_dtype
 from dora_diffusion.training.optim import learning_rate_schedule
 from dora_diffusion.training.prior import class_images, given_class_images
+from dora_diffusion.training.published import published_as
 from dora_diffusion.training.run_folder import photos_digest
 
 
@@ -79,7 +81,7 @@ def assemble(
         processes=accelerator.num_processes,
         device=base.device,
     )
-    optimizer = OPTIMIZERS.load(config.optim.optimizer)(adapter, config.optim)
+    optimizer = OPTIMIZERS.load(config.optim.optimizer).make(adapter, config.optim)
     schedule = learning_rate_schedule(optimizer, config.optim, config.run.max_train_steps)
     guard = {
         "base": digest,
@@ -88,7 +90,8 @@ def assemble(
         "global batch": batches.global_batch,
         "precision": str(base.dtype),
     }
-    progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard)
+    ema = Ema(adapter, config.optim.ema_decay) if config.optim.ema_decay else None
+    progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard, ema=ema)
     return Assembly(base, noise_schedule, batches, progress, _facts(base, progress, accelerator, config, len(paths)))
 
 
@@ -151,6 +154,7 @@ def _facts(
     numbers = f"{adapter.num_parameters():,} parameters in float32"
     dtype = str(base.dtype).removeprefix("torch.")
     beside = " and as many class images" if config.prior.with_prior_preservation else ""
+    published = published_as(progress)
     return {
         "base": f"{base.name} ({base.family.name}, {dtype}, {base.prediction_type})",
         "device": f"{accelerator.device} x {accelerator.num_processes}",
@@ -158,4 +162,5 @@ def _facts(
         "adapter": f"{adapter.variant.name}, {len(adapter.layers)} layers, {numbers}",
         "photos": f"{photos}, prompt {config.data.prompt()!r}",
         "batch": f"{progress.guard['global batch']} photos a step{beside}",
+        **({} if published is None else {"published": published}),
     }

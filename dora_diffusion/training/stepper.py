@@ -1,5 +1,6 @@
 """One optimizer step: micro-steps, gradients finished, averaged, clipped, applied."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from dora_diffusion.training.batches import Batches
 from dora_diffusion.training.checkpoint import Progress
 from dora_diffusion.training.hardware import average_gradients
 from dora_diffusion.training.loss import Predict, denoising_loss
+from dora_diffusion.training.optim import stop_gradients_of_text_encoders, text_encoders_held_still
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Stepper:
         predict: the base's prediction, with the live adapter.
         scheduler: the noise schedule (add_noise, get_velocity).
         max_grad_norm: 0 switches clipping off.
+        text_encoder_steps: from this step on the text encoders' adapters stay as they are; None: never.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Stepper:
         accumulation: int,
         prior_loss_weight: float,
         max_grad_norm: float,
+        text_encoder_steps: int | None = None,
     ):
         self._predict = predict
         self._scheduler = scheduler
@@ -51,15 +55,22 @@ class Stepper:
         self._accumulation = accumulation
         self._prior_loss_weight = prior_loss_weight
         self._max_grad_norm = max_grad_norm
+        self._text_encoder_steps = text_encoder_steps
 
     def step(self) -> Losses:
         """Do step ``progress.step`` and count it."""
         adapter = self._progress.adapter
         adapter.zero_grad()
         adapter.prepare()
+        stopped = self._text_encoder_steps is not None and self._progress.step >= self._text_encoder_steps
+        if stopped:
+            stop_gradients_of_text_encoders(adapter)
         losses = [self._micro_step(k) for k in range(self._accumulation)]
-        self._update()
+        with text_encoders_held_still(self._progress.optimizer) if stopped else nullcontext():
+            self._update()
         self._progress.step += 1
+        if self._progress.ema is not None:
+            self._progress.ema.update(self._progress.step)
         total, instance, prior = self._accelerator.reduce(torch.stack(losses).mean(0), reduction="mean").tolist()
         return Losses(total, instance, prior)
 

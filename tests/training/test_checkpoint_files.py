@@ -14,7 +14,8 @@ from torch import nn
 from dora_diffusion.config import OptimConfig
 from dora_diffusion.errors import FormatError, MachineError, TrainingError
 from dora_diffusion.training.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
-from dora_diffusion.training.optim import adamw, learning_rate_schedule
+from dora_diffusion.training.optim import learning_rate_schedule
+from dora_diffusion.training.optimizers.adamw import ADAMW
 
 
 def make_progress() -> Progress:
@@ -22,7 +23,7 @@ def make_progress() -> Progress:
     torch.manual_seed(0)
     adapter = adapt(nn.Sequential(nn.Linear(6, 5)), rank=2)
     config = OptimConfig(lr_scheduler="linear")
-    optimizer = adamw(adapter, config)
+    optimizer = ADAMW.make(adapter, config)
     return Progress(adapter, optimizer, learning_rate_schedule(optimizer, config, 10), None, {"photos": "abc"})
 
 
