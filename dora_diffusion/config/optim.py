@@ -77,6 +77,8 @@ class OptimConfig(Settings):
                     f"lr_scheduler {self.lr_scheduler} has no {name}, got {getattr(self, name):g}. "
                     f"Use {shape}, or leave {name} out."
                 )
+        if self.lr_scheduler == "polynomial" and self.learning_rate <= 1e-7:
+            raise ConfigError(f"lr_scheduler polynomial ends at 1e-7, got learning_rate {self.learning_rate:g}.")
         return self
 
     def text_encoder_rate(self) -> float:

@@ -8,10 +8,14 @@ import pytest
 from training_runs import Heard, Killed, adapter_bytes, checkpoint_bytes, metrics, run_it, small_config, small_prior
 
 from dora_diffusion.config import TrainConfig
+from dora_diffusion.registry import OPTIMIZERS
 from dora_diffusion.training import Event
 from dora_diffusion.training.events import Note, RunStarted, StepDone
 
 N = 2
+# Every registered optimizer, adamw with a warm-up as "schedule" below; those not named take the usual rate.
+RATES = {name: {"prodigy": 1.0, "lion": 3e-4}.get(name, 1e-3) for name in OPTIMIZERS if name != "adamw"}
+EVERYWHERE = {"adapter": {"train_text_encoder": True}, "run": {"gradient_accumulation_steps": 2}}
 SHAPES: dict[str, dict[str, Any]] = {
     "plain": {},
     "prior": {"prior": True},
@@ -19,6 +23,9 @@ SHAPES: dict[str, dict[str, Any]] = {
     "text encoder": {"adapter": {"train_text_encoder": True}},
     "schedule": {"optim": {"lr_scheduler": "cosine", "lr_warmup_steps": 3}},
     "flips": {"data": {"random_flip": True}, "adapter": {"kind": "lora"}},
+    "moving average": {"optim": {"ema_decay": 0.9}},
+    "rates": {"optim": {"lora_plus_ratio": 8, "magnitude_lr": 1e-2, "lr_scheduler": "cosine_with_restarts"}},
+    **{name: {"optim": {"optimizer": name, "learning_rate": rate}, **EVERYWHERE} for name, rate in RATES.items()},
 }
 
 

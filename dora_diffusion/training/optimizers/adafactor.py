@@ -21,7 +21,7 @@ class Adafactor(OptimizerKind):
     name = "adafactor"
     ignored = PRODIGY_SETTINGS | MOMENT_SETTINGS
 
-    def make(self, adapter: Adapter, config: OptimConfig) -> torch.optim.Optimizer:
+    def build(self, adapter: Adapter, config: OptimConfig) -> torch.optim.Optimizer:
         from transformers.optimization import Adafactor as TransformersAdafactor
 
         pairs = zip(parameter_groups(adapter, config), adapter.buffers, strict=True)

@@ -13,9 +13,10 @@ class AdamW(OptimizerKind):
 
     name = "adamw"
 
-    def make(self, adapter: Adapter, config: OptimConfig) -> torch.optim.Optimizer:
+    def build(self, adapter: Adapter, config: OptimConfig) -> torch.optim.Optimizer:
         return torch.optim.AdamW(
             parameter_groups(adapter, config),
+            lr=config.learning_rate,  # the polynomial schedule ends at a fraction of it
             betas=self.betas(config),
             eps=config.adam_epsilon,
             fused=adapter.buffers[0].parameter.is_cuda,

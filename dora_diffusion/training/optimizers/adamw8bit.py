@@ -39,9 +39,13 @@ class AdamW8bit(OptimizerKind):
         logging.getLogger(f"{self.package}.backends.cpu.ops").setLevel(logging.ERROR)
         return super().imported()
 
-    def make(self, adapter: Adapter, config: OptimConfig) -> torch.optim.Optimizer:
+    def build(self, adapter: Adapter, config: OptimConfig) -> torch.optim.Optimizer:
         return self.imported().optim.AdamW8bit(
-            parameter_groups(adapter, config), betas=self.betas(config), eps=config.adam_epsilon, min_8bit_size=BLOCK
+            parameter_groups(adapter, config),
+            lr=config.learning_rate,
+            betas=self.betas(config),
+            eps=config.adam_epsilon,
+            min_8bit_size=BLOCK,
         )
 
 

@@ -27,9 +27,12 @@ class AdamWScheduleFree(OptimizerKind):
         if config.adam_beta1 == 0:
             raise ConfigError(f"optimizer {self.name} needs adam_beta1 above 0, got 0. Leave adam_beta1 out.")
 
-    def make(self, adapter: Adapter, config: OptimConfig) -> torch.optim.Optimizer:
+    def build(self, adapter: Adapter, config: OptimConfig) -> torch.optim.Optimizer:
         optimizer = self.imported().AdamWScheduleFree(
-            parameter_groups(adapter, config), betas=self.betas(config), eps=config.adam_epsilon
+            parameter_groups(adapter, config),
+            lr=config.learning_rate,
+            betas=self.betas(config),
+            eps=config.adam_epsilon,
         )
         optimizer.train()
         return optimizer

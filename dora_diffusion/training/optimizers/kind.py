@@ -57,6 +57,22 @@ class OptimizerKind(ABC):
         """Both decays, the second its usual one unless given."""
         return config.adam_beta1, self.beta2 if config.adam_beta2 is None else config.adam_beta2
 
-    @abstractmethod
     def make(self, adapter: Adapter, config: OptimConfig) -> torch.optim.Optimizer:
         """The optimizer over ``adapter``'s buffers; every group says its "component"."""
+        optimizer = self.build(adapter, config)
+        optimizer.register_step_post_hook(_tell_autograd)
+        return optimizer
+
+    @abstractmethod
+    def build(self, adapter: Adapter, config: OptimConfig) -> torch.optim.Optimizer:
+        """The package's optimizer over ``parameter_groups``."""
+
+
+def _tell_autograd(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Count the step as a change of every parameter, which is what the adapter goes by.
+
+    Some packages write through ``.data`` or with kernels of their own, behind torch's back.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            torch.autograd.graph.increment_version(parameter)

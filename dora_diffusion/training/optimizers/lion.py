@@ -16,7 +16,7 @@ class Lion(OptimizerKind):
     ignored = PRODIGY_SETTINGS | {"adam_epsilon"}
     beta2 = 0.99
 
-    def make(self, adapter: Adapter, config: OptimConfig) -> torch.optim.Optimizer:
+    def build(self, adapter: Adapter, config: OptimConfig) -> torch.optim.Optimizer:
         return self.imported().Lion(
             parameter_groups(adapter, config), lr=config.learning_rate, betas=self.betas(config)
         )

@@ -34,7 +34,7 @@ class Prodigy(OptimizerKind):
                 "--learning_rate 1 is meant to be used with it."
             )
 
-    def make(self, adapter: Adapter, config: OptimConfig) -> torch.optim.Optimizer:
+    def build(self, adapter: Adapter, config: OptimConfig) -> torch.optim.Optimizer:
         groups = [group | {"lr": config.learning_rate} for group in parameter_groups(adapter, config)]
         return self.imported().Prodigy(
             groups,
