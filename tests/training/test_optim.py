@@ -5,10 +5,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from bases import adapt
-from torch import Tensor, nn
+from small_steps import small_adapter, values, with_gradients
 
-from dora_diffusion.adapters import Adapter, inject
+from dora_diffusion.adapters import inject
 from dora_diffusion.config import AdapterConfig, OptimConfig
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.models import BaseModel
@@ -16,23 +15,6 @@ from dora_diffusion.training.optim import learning_rate_schedule, parameter_grou
 from dora_diffusion.training.optimizers.adamw import ADAMW
 
 LORA_PLUS = {"lora_plus_ratio": 8, "magnitude_lr": 3e-3}
-
-
-def small_adapter() -> Adapter:
-    torch.manual_seed(0)
-    return adapt(nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4)), rank=2)
-
-
-def with_gradients(adapter: Adapter, seed: int = 1) -> Adapter:
-    generator = torch.Generator().manual_seed(seed)
-    for buffer in adapter.buffers:
-        assert buffer.parameter.grad is not None
-        buffer.parameter.grad.normal_(generator=generator)
-    return adapter
-
-
-def values(adapter: Adapter) -> dict[str, Tensor]:
-    return {buffer.role: buffer.parameter.detach().clone() for buffer in adapter.buffers}
 
 
 @pytest.mark.parametrize(("given", "rate"), [(None, 2e-5), (3e-6, 3e-6)], ids=["a fifth", "given"])

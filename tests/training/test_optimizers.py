@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_optim import small_adapter, values, with_gradients
+from bases import adapt
+from small_steps import small_adapter, values, with_gradients
 from training_runs import Heard, run_it, small_config
 
 from dora_diffusion.adapters import Adapter
@@ -153,8 +154,6 @@ def test_eight_bits_that_this_device_cannot_do_are_refused(monkeypatch: pytest.M
 
 
 def test_moments_of_a_large_buffer_are_in_eight_bits() -> None:
-    from bases import adapt
-
     adapter = with_gradients(adapt(torch.nn.Sequential(torch.nn.Linear(640, 640)), rank=8))
     optimizer = KINDS["adamw8bit"].make(adapter, OptimConfig())
     optimizer.step()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_optim import small_adapter, values, with_gradients
+from small_steps import small_adapter, values, with_gradients
 from torch import Tensor
 from training_runs import Heard, adapter_bytes, run_it, small_config, tensors
 
