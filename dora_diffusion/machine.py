@@ -63,8 +63,8 @@ _PACKAGES = (
         "pillow",
         "pydantic",
     ),
-    *("tyro", "psutil", "peft", "gradio", "xformers", "bitsandbytes", "torchao", "prodigyopt", "schedulefree"),
-    *("matplotlib", "tensorboard", "wandb", "trackio", "pillow-heif"),
+    *("tyro", "psutil", "peft", "gradio", "xformers", "bitsandbytes", "torchao"),
+    *("prodigyopt", "schedulefree", "lion-pytorch", "matplotlib", "tensorboard", "wandb", "trackio", "pillow-heif"),
 )
 
 # (feature, package as it is imported, what to install)
@@ -74,6 +74,10 @@ _FEATURES = (
     ("the tensorboard tracker", "tensorboard", "dora-diffusion[trackers]"),
     ("the wandb tracker", "wandb", "dora-diffusion[trackers]"),
     ("the trackio tracker", "trackio", "dora-diffusion[trackers]"),
+    ("the optimizer adamw8bit", "bitsandbytes", "dora-diffusion[optim]"),
+    ("the optimizer prodigy", "prodigyopt", "dora-diffusion[optim]"),
+    ("the optimizer lion", "lion_pytorch", "dora-diffusion[optim]"),
+    ("the optimizer adamw_schedule_free", "schedulefree", "dora-diffusion[optim]"),
     ("HEIC photos", "pillow_heif", "pillow-heif"),
 )
 

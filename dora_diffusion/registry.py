@@ -106,7 +106,12 @@ SAMPLERS = Registry(
 OPTIMIZERS = Registry(
     "optimizer",
     {
-        "adamw": "dora_diffusion.training.optim:adamw",
+        "adamw": "dora_diffusion.training.optimizers.adamw:ADAMW",
+        "adamw8bit": "dora_diffusion.training.optimizers.adamw8bit:ADAMW8BIT",
+        "prodigy": "dora_diffusion.training.optimizers.prodigy:PRODIGY",
+        "adafactor": "dora_diffusion.training.optimizers.adafactor:ADAFACTOR",
+        "lion": "dora_diffusion.training.optimizers.lion:LION",
+        "adamw_schedule_free": "dora_diffusion.training.optimizers.adamw_schedule_free:ADAMW_SCHEDULE_FREE",
     },
 )
 

@@ -15,7 +15,7 @@ from peft import LoraConfig
 from dora_diffusion.adapters import inject
 from dora_diffusion.config import AdapterConfig, OptimConfig
 from dora_diffusion.models import load_base
-from dora_diffusion.training.optim import adamw
+from dora_diffusion.training.optimizers.adamw import ADAMW
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 
@@ -52,7 +52,7 @@ def ours(steps: int, learning_rate: float, device: str) -> float:
     adapter = inject(base, AdapterConfig(rank=4))
     (buffer,) = [b for b in adapter.buffers if b.role == "magnitude"]
     before = buffer.parameter.detach().clone()
-    optimizer = adamw(adapter, OptimConfig(learning_rate=learning_rate))
+    optimizer = ADAMW.make(adapter, OptimConfig(learning_rate=learning_rate))
     batch = inputs(device)
     for step in range(steps):
         adapter.zero_grad()

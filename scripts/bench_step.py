@@ -30,7 +30,7 @@ from dora_diffusion.models import load_base
 from dora_diffusion.models.sd1 import SD1
 from dora_diffusion.training.hardware import keep_freed_memory
 from dora_diffusion.training.loss import dreambooth_loss, element_errors, sample_errors, training_target
-from dora_diffusion.training.optim import adamw
+from dora_diffusion.training.optimizers.adamw import ADAMW
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 WARM_UP = 3
@@ -237,7 +237,7 @@ def peft_step(task: Task, setting: Setting, use_dora: bool) -> tuple[Step, int]:
 def ours_step(task: Task, setting: Setting, kind: str) -> tuple[Step, int]:
     """As ``training.stepper.Stepper``: norms and casts in ``prepare``, gradients in flat buffers, no autocast."""
     adapter = inject(BareBase(task.unet), AdapterConfig(kind=kind, rank=setting.rank))
-    optimizer = adamw(adapter, OptimConfig())
+    optimizer = ADAMW.make(adapter, OptimConfig())
 
     def step() -> Tensor:
         adapter.zero_grad()

@@ -28,6 +28,11 @@ class FlatBuffer:
         self.parameter = nn.Parameter(torch.zeros(size, device=device))
         self.parameter.grad = torch.zeros_like(self.parameter)
 
+    @property
+    def name(self) -> str:
+        """Its name in a file: "unet.A"."""
+        return f"{self.component}.{self.role}"
+
     def data_views(self) -> list[Tensor]:
         """Views of the values, without a gradient of their own."""
         return self._views(self.parameter.detach())

@@ -8,11 +8,10 @@ REPLACED: dict[str, list[str]] = {
     "--use_lora": ["--kind", "lora"],
     "--lora_alpha": ["--alpha"],
     "--enable_xformers_memory_efficient_attention": ["--attention", "xformers"],
-    "--adam_weight_decay_text_encoder": ["--adam_weight_decay"],
+    "--use_8bit_adam": ["--optimizer", "adamw8bit"],
 }
 
 REFUSED: dict[str, str] = {
-    "--use_8bit_adam": "8-bit Adam is not offered; the state of an adapter's optimizer is small. Leave the flag out",
     "--validation_epochs": "steps are counted here, not epochs; use --validation_steps",
     "--num_train_epochs": "steps are counted here, not epochs; use --max_train_steps",
     "--push_to_hub": "nothing is uploaded from here; use huggingface-cli upload with the output folder",
@@ -39,4 +38,22 @@ def apply_aliases(arguments: list[str], flags: set[str]) -> list[str]:
             result += [*REPLACED[name], *([value] if equals else [])]
         else:
             result.append(f"{name}{equals}{value}")
-    return result
+    return _with_eight_bits_last(result)
+
+
+def _with_eight_bits_last(arguments: list[str]) -> list[str]:
+    """diffusers' ``--use_8bit_adam`` says how ``--optimizer AdamW`` is done, before it or after it.
+
+    Raises:
+        ConfigError: it stands beside another optimizer, where diffusers ignores it.
+    """
+    eight_bits = REPLACED["--use_8bit_adam"]
+    flag, name = eight_bits
+    given = [value for argument, value in zip(arguments, arguments[1:], strict=False) if argument == flag]
+    given += [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{flag}=")]
+    if name not in given or len(given) == 1:
+        return arguments
+    for other in given:
+        if other.lower() not in ("adamw", name):
+            raise ConfigError(f"--use_8bit_adam is AdamW's, and --optimizer {other} is given. Leave one of them out.")
+    return [*arguments, *eight_bits]

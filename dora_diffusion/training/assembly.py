@@ -17,12 +17,14 @@ from dora_diffusion.models import BaseModel, base_digest, choose_attention, load
 from dora_diffusion.registry import OPTIMIZERS
 from dora_diffusion.training.batches import Batches, Prompts
 from dora_diffusion.training.checkpoint import Progress
+from dora_diffusion.training.ema import Ema
 from dora_diffusion.training.events import ClassImages, Note, OnEvent, ShouldStop
 from dora_diffusion.training.hardware import base_dtype
 from dora_diffusion.training.latent_cache import latents_on_disk
 from dora_diffusion.training.optim import learning_rate_schedule
 from dora_diffusion.training.prior import class_images, given_class_images
 from dora_diffusion.training.prior_prediction import PriorPrediction
+from dora_diffusion.training.published import published_as
 from dora_diffusion.training.run_folder import photos_digest
 from dora_diffusion.training.subject_photos import (
     find_subject,
@@ -95,7 +97,7 @@ def assemble(
         processes=accelerator.num_processes,
         device=base.device,
     )
-    optimizer = OPTIMIZERS.load(config.optim.optimizer)(adapter, config.optim)
+    optimizer = OPTIMIZERS.load(config.optim.optimizer).make(adapter, config.optim)
     schedule = learning_rate_schedule(optimizer, config.optim, config.run.max_train_steps)
     guard = {
         "base": digest,
@@ -104,7 +106,8 @@ def assemble(
         "global batch": batches.global_batch,
         "precision": str(base.dtype),
     }
-    progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard)
+    ema = Ema(adapter, config.optim.ema_decay) if config.optim.ema_decay else None
+    progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard, ema=ema)
     prior_prediction = _prior_prediction(base, adapter, noise_schedule, config)
     facts = _facts(base, progress, accelerator, config, subject_facts(data, files, photos))
     return Assembly(base, noise_schedule, batches, progress, prior_prediction, facts)
@@ -183,6 +186,7 @@ def _facts(
     adapter = progress.adapter
     numbers = f"{adapter.num_parameters():,} parameters in float32"
     dtype = str(base.dtype).removeprefix("torch.")
+    published = published_as(progress)
     return {
         "base": f"{base.name} ({base.family.name}, {dtype}, {base.prediction_type})",
         "device": f"{accelerator.device} x {accelerator.num_processes}",
@@ -190,6 +194,7 @@ def _facts(
         "adapter": f"{adapter.variant.name}, {len(adapter.layers)} layers, {numbers}",
         **of_photos,
         "batch": f"{progress.guard['global batch']} photos a step{_beside(config)}",
+        **({} if published is None else {"published": published}),
     }
 
 

@@ -5,17 +5,20 @@ import os
 import re
 import shutil
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dora_diffusion.adapters import Adapter
 from dora_diffusion.errors import FormatError, MachineError, TrainingError
-from dora_diffusion.formats import read_safetensors, write_bytes, write_safetensors
+from dora_diffusion.formats import read_safetensors, safetensors_bytes, write_bytes
+from dora_diffusion.training.ema import Ema
+from dora_diffusion.training.optimizer_state import optimizer_state, restore_optimizer
 
-ADAPTER, OPTIMIZER, TRAINER = "adapter.safetensors", "optimizer.safetensors", "trainer.json"
+ADAPTER, OPTIMIZER, EMA, TRAINER = "adapter.safetensors", "optimizer.safetensors", "ema.safetensors", "trainer.json"
+MANIFEST = "manifest.json"  # name -> {"size": bytes, "blake2b": hexadecimal} of every other file
 
 
 @dataclass
@@ -28,12 +31,13 @@ class Progress:
     scaler: Any
     guard: dict[str, Any]
     step: int = 0
+    ema: Ema | None = None
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
+    """A run's checkpoints, oldest first. One that lost a file counts: loading it says so, skipping it would not."""
     named = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", path.name)]
-    return sorted((path for path in named if (path / TRAINER).is_file()), key=step_of)
+    return sorted((path for path in named if path.is_dir()), key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -53,22 +57,13 @@ def save_checkpoint(folder: Path, progress: Progress, keep: int | None) -> Path:
         shutil.rmtree(leftover, ignore_errors=True)
     try:
         fresh.mkdir(parents=True)
-        write_safetensors(fresh / ADAPTER, {_buffer_name(b): b.parameter for b in progress.adapter.buffers}, {})
-        tensors, plain = _optimizer_state(progress.optimizer)
-        write_safetensors(fresh / OPTIMIZER, tensors, {})
-        trainer = {
-            "step": progress.step,
-            "optimizer": plain,
-            "schedule": _plain(progress.schedule.state_dict()),
-            "scaler": progress.scaler.state_dict() if progress.scaler else None,
-            "guard": progress.guard,
-        }
-        write_bytes(fresh / TRAINER, json.dumps(trainer, indent=1, sort_keys=True).encode())
+        contents = _contents(progress)
+        for name, content in {**contents, MANIFEST: _manifest(contents)}.items():
+            write_bytes(fresh / name, content)
         _remove(target)
         fresh.replace(target)
         _sync_folder(folder)
-        for old in checkpoints(folder)[: -keep if keep else 0]:
-            _remove(old)
+        _rotate(folder, target, keep)
     except OSError as error:
         raise MachineError(f"{target} cannot be written: {error.strerror or error}.") from None
     finally:
@@ -81,12 +76,10 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
 
     Raises:
         TrainingError: the checkpoint is of another run (photos, processes, batch).
-        FormatError: a file is not whole.
+        FormatError: a file is missing, or not what was written; the run is as it was.
     """
-    try:
-        trainer = json.loads((checkpoint / TRAINER).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FormatError(f"{checkpoint / TRAINER} is not whole ({error}).") from None
+    _verify(checkpoint)
+    trainer = json.loads((checkpoint / TRAINER).read_text(encoding="utf-8"))
     for what, now in progress.guard.items():
         then = trainer["guard"].get(what)
         if then != now:
@@ -97,10 +90,13 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
     # Everything is read before anything is changed: a damaged file must leave the run as it was.
     tensors, _ = read_safetensors(checkpoint / ADAPTER)
     moments, _ = read_safetensors(checkpoint / OPTIMIZER)
+    averages = read_safetensors(checkpoint / EMA)[0] if progress.ema is not None else {}
     with torch.no_grad():
         for buffer in progress.adapter.buffers:
-            buffer.parameter.copy_(tensors[_buffer_name(buffer)])
-    _restore_optimizer(progress.optimizer, moments, trainer["optimizer"])
+            buffer.parameter.copy_(tensors[buffer.name])
+        for name, average in progress.ema.named().items() if progress.ema is not None else ():
+            average.copy_(averages[name])
+    restore_optimizer(progress.optimizer, moments, trainer["optimizer"])
     progress.schedule.load_state_dict(trainer["schedule"])
     # The schedule sets the optimizer's rates when it is stepped, not when it is loaded: the first step would run at
     # step 0's.
@@ -111,6 +107,62 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
     progress.step = trainer["step"]
 
 
+def _contents(progress: Progress) -> dict[str, bytes]:
+    """Every file of a checkpoint but its manifest."""
+    tensors, plain = optimizer_state(progress.optimizer)
+    trainer = {
+        "step": progress.step,
+        "optimizer": plain,
+        "schedule": _plain(progress.schedule.state_dict()),
+        "scaler": progress.scaler.state_dict() if progress.scaler else None,
+        "guard": progress.guard,
+    }
+    contents = {
+        ADAPTER: safetensors_bytes({buffer.name: buffer.parameter for buffer in progress.adapter.buffers}, {}),
+        OPTIMIZER: safetensors_bytes(tensors, {}),
+        TRAINER: json.dumps(trainer, indent=1, sort_keys=True).encode(),
+    }
+    if progress.ema is not None:
+        contents[EMA] = safetensors_bytes(progress.ema.named(), {})
+    return contents
+
+
+def _manifest(contents: dict[str, bytes]) -> bytes:
+    entries = {name: {"size": len(content), "blake2b": _digest(content)} for name, content in contents.items()}
+    return json.dumps(entries, indent=1, sort_keys=True).encode()
+
+
+def _verify(checkpoint: Path) -> None:
+    """Raises: FormatError: a file is missing, or is not byte for byte what was written."""
+    try:
+        entries = json.loads((checkpoint / MANIFEST).read_bytes())
+        for name, entry in entries.items():
+            content = (checkpoint / name).read_bytes()
+            if len(content) != entry["size"] or _digest(content) != entry["blake2b"]:
+                raise FormatError(
+                    f"{checkpoint / name} is not what was written: it has {len(content)} bytes, of {entry['size']}, "
+                    "or other ones."
+                )
+        if not entries.keys() >= {ADAPTER, OPTIMIZER, TRAINER}:
+            raise FormatError(f"{checkpoint / MANIFEST} names {', '.join(entries) or 'no file'} and no more.")
+    except OSError as error:
+        raise FormatError(f"{error.filename} cannot be read ({error.strerror}).") from None
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise FormatError(f"{checkpoint / MANIFEST} is not whole ({error}).") from None
+
+
+def _digest(content: bytes) -> str:
+    return blake2b(content, digest_size=32).hexdigest()
+
+
+def _rotate(folder: Path, newest: Path, keep: int | None) -> None:
+    """Delete the oldest but for ``keep``, which count the one just written whatever its number."""
+    older = [path for path in checkpoints(folder) if path != newest]
+    if keep is not None:
+        for path in older[: max(0, len(older) - keep + 1)]:
+            _remove(path)
+
+
 def _remove(checkpoint: Path) -> None:
     """Delete a checkpoint; renamed first, so that a kill leaves no half of one under its name."""
     if checkpoint.is_dir():
@@ -118,27 +170,6 @@ def _remove(checkpoint: Path) -> None:
         shutil.rmtree(gone, ignore_errors=True)
         checkpoint.replace(gone)
         shutil.rmtree(gone, ignore_errors=True)
-
-
-def _buffer_name(buffer: Any) -> str:
-    return f"{buffer.component}.{buffer.role}"
-
-
-def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The optimizer's tensors by "parameter.key", and the rest."""
-    state = optimizer.state_dict()["state"]
-    tensors = {f"{k}.{key}": v for k, entry in state.items() for key, v in entry.items() if isinstance(v, Tensor)}
-    plain = {f"{k}.{key}": v for k, entry in state.items() for key, v in entry.items() if not isinstance(v, Tensor)}
-    return tensors, plain
-
-
-def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
-    whole = optimizer.state_dict()
-    state: dict[int, dict[str, Any]] = {}
-    for name, value in {**tensors, **plain}.items():
-        parameter, _, key = name.partition(".")
-        state.setdefault(int(parameter), {})[key] = value
-    optimizer.load_state_dict({**whole, "state": state})
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

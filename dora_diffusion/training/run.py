@@ -11,7 +11,7 @@ from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.fields import value_at, walk
 from dora_diffusion.errors import FormatError, TrainingError
 from dora_diffusion.formats import WEIGHTS_NAME
-from dora_diffusion.registry import FORMATS
+from dora_diffusion.registry import FORMATS, OPTIMIZERS
 from dora_diffusion.training.assembly import Assembly, assemble, photo_paths
 from dora_diffusion.training.card import write_card
 from dora_diffusion.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -29,7 +29,9 @@ from dora_diffusion.training.events import (
     never,
 )
 from dora_diffusion.training.hardware import keep_freed_memory, make_accelerator, start_trackers
+from dora_diffusion.training.optim import notes_on
 from dora_diffusion.training.preview import draw_previews
+from dora_diffusion.training.published import published_as, published_weights
 from dora_diffusion.training.run_folder import RunFolder
 from dora_diffusion.training.stepper import Losses, Stepper
 
@@ -67,6 +69,9 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
     tell = on_event if accelerator.is_main_process else ignore
     if folder.is_finished():
         return _already_finished(folder, tell)
+    OPTIMIZERS.load(config.optim.optimizer).check(config.optim, accelerator.device)
+    for note in notes_on(config):
+        tell(Note(note))
     points = [] if config.run.overwrite else folder.resume_points()
     if accelerator.device.type == "cpu":
         keep_freed_memory()
@@ -135,6 +140,7 @@ class _Run:
             max_grad_norm=config.optim.max_grad_norm,
             loss=config.loss,
             prior_prediction=parts.prior_prediction,
+            text_encoder_steps=config.optim.text_encoder_steps(config.run.max_train_steps),
         )
 
     def go(self, should_stop: ShouldStop) -> TrainResult:
@@ -190,7 +196,9 @@ class _Run:
 
     def _preview(self) -> None:
         if self.accelerator.is_main_process:
-            self.tell(PreviewReady(self.progress.step, draw_previews(self.base, self.config, self.progress.step)))
+            with published_weights(self.progress):
+                paths = draw_previews(self.base, self.config, self.progress.step)
+            self.tell(PreviewReady(self.progress.step, paths))
         self.accelerator.wait_for_everyone()
 
     def _checkpoint(self) -> None:
@@ -211,7 +219,10 @@ class _Run:
                 "resolution": str(data.resolution or self.base.native_resolution),
                 **self.base.schedule_facts(),
             }
-            state = self.progress.adapter.state(self.base.name, metadata)
+            if (published := published_as(self.progress)) is not None:
+                metadata["weights"] = published
+            with published_weights(self.progress):
+                state = self.progress.adapter.state(self.base.name, metadata)
             write_card(self.folder.path, self.config, self.base, self.progress.step)
             # Last, because this file is what makes a run a finished one.
             FORMATS.load("diffusers").write(state, self.folder.path / WEIGHTS_NAME)

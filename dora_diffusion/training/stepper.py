@@ -1,5 +1,6 @@
 """One optimizer step: micro-steps, gradients finished, averaged, clipped, applied."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from dora_diffusion.training.batches import Batches
 from dora_diffusion.training.checkpoint import Progress
 from dora_diffusion.training.hardware import average_gradients
 from dora_diffusion.training.loss import PLAIN, Batch, Predict, denoising_loss
+from dora_diffusion.training.optim import stop_gradients_of_text_encoders, text_encoders_held_still
 from dora_diffusion.training.prior_prediction import PriorPrediction
 
 
@@ -37,6 +39,7 @@ class Stepper:
         loss: the error, and what timesteps count.
         prior_prediction: adds the prior term's samples where no class images do; None without.
         max_grad_norm: 0 switches clipping off.
+        text_encoder_steps: from this step on the text encoders' adapters stay as they are; None: never.
 
     Every sample's error is a mean of its own and every micro-step of every process holds as many photos, so that the
     loss and its gradient do not depend on how a global batch is split.
@@ -55,6 +58,7 @@ class Stepper:
         max_grad_norm: float,
         loss: LossConfig = PLAIN,
         prior_prediction: PriorPrediction | None = None,
+        text_encoder_steps: int | None = None,
     ):
         self._predict = predict
         self._scheduler = scheduler
@@ -66,15 +70,22 @@ class Stepper:
         self._max_grad_norm = max_grad_norm
         self._loss = loss
         self._prior_prediction = prior_prediction
+        self._text_encoder_steps = text_encoder_steps
 
     def step(self) -> Losses:
         """Do step ``progress.step`` and count it."""
         adapter = self._progress.adapter
         adapter.zero_grad()
         adapter.prepare()
+        stopped = self._text_encoder_steps is not None and self._progress.step >= self._text_encoder_steps
+        if stopped:
+            stop_gradients_of_text_encoders(adapter)
         losses = [self._micro_step(k) for k in range(self._accumulation)]
-        self._update()
+        with text_encoders_held_still(self._progress.optimizer) if stopped else nullcontext():
+            self._update()
         self._progress.step += 1
+        if self._progress.ema is not None:
+            self._progress.ema.update(self._progress.step)
         total, instance, prior = self._accelerator.reduce(torch.stack(losses).mean(0), reduction="mean").tolist()
         return Losses(total, instance, prior)
 

@@ -82,13 +82,17 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path: Path, prior: bool)
         assert [path.name for path in drawn] == [f"{number:05d}.png" for number in range(5)]
 
 
+PRODIGY = ["--optimizer", "prodigy", "--learning_rate", "1", "--ema_decay", "0.9"]
+
+
 @pytest.mark.slow
-def test_two_processes_stop_and_resume_together(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [[], PRODIGY], ids=["adamw", "prodigy, moving average"])
+def test_two_processes_stop_and_resume_together(tmp_path: Path, more: list[str]) -> None:
     """A run of two processes goes on with two, to the same bytes, and not with one.
 
     Its fast siblings: the test above, and test_resume.py.
     """
-    often = ["--checkpointing_steps", "2"]
+    often = ["--checkpointing_steps", "2", *more]
     finish([*launched(2), *flags(tmp_path / "whole", STEPS, *often)])
     finish([*launched(2), *flags(tmp_path / "parts", 2, *often)])
     finish([*launched(2), *flags(tmp_path / "parts", STEPS, *often)])

@@ -18,10 +18,14 @@ from training_runs import (
 )
 
 from dora_diffusion.config import TrainConfig
+from dora_diffusion.registry import OPTIMIZERS
 from dora_diffusion.training import Event
 from dora_diffusion.training.events import Note, RunStarted, StepDone
 
 N = 2
+# Every registered optimizer, adamw with a warm-up as "schedule" below; those not named take the usual rate.
+RATES = {name: {"prodigy": 1.0, "lion": 3e-4}.get(name, 1e-3) for name in OPTIMIZERS if name != "adamw"}
+EVERYWHERE = {"adapter": {"train_text_encoder": True}, "run": {"gradient_accumulation_steps": 2}}
 SHAPES: dict[str, dict[str, Any]] = {
     "plain": {},
     "prior": {"prior": small_prior},
@@ -36,6 +40,9 @@ SHAPES: dict[str, dict[str, Any]] = {
         "adapter": {"train_text_encoder": True},
         "run": {"gradient_accumulation_steps": 2},
     },
+    "moving average": {"optim": {"ema_decay": 0.9}},
+    "rates": {"optim": {"lora_plus_ratio": 8, "magnitude_lr": 1e-2, "lr_scheduler": "cosine_with_restarts"}},
+    **{name: {"optim": {"optimizer": name, "learning_rate": rate}, **EVERYWHERE} for name, rate in RATES.items()},
 }
 
 

@@ -74,15 +74,23 @@ def test_a_warm_up_that_would_be_ignored_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("file", "damage"),
-    [("adapter.safetensors", "cut"), ("optimizer.safetensors", "gone"), ("trainer.json", "cut")],
+    [
+        ("adapter.safetensors", "flipped"),
+        ("optimizer.safetensors", "gone"),
+        ("trainer.json", "cut"),
+        ("manifest.json", "gone"),
+    ],
 )
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, file: str, damage: str) -> None:
     whole = train(small_config(tmp_path / "whole", 4)).adapter.read_bytes()
     run = {"checkpointing_steps": 1, "checkpoints_total_limit": None}
     train(small_config(tmp_path / "run", 3, run=run))
     path = tmp_path / "run" / "checkpoint-3" / file
+    content = path.read_bytes()
     if damage == "cut":
-        path.write_bytes(path.read_bytes()[:-20])
+        path.write_bytes(content[:-20])
+    elif damage == "flipped":  # one bit of one weight: only the checksum tells
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     else:
         path.unlink()
     heard: list[Event] = []

@@ -17,7 +17,8 @@ from dora_diffusion.models import BaseModel, load_base
 from dora_diffusion.training.batches import Batches, Prompts
 from dora_diffusion.training.checkpoint import Progress
 from dora_diffusion.training.hardware import make_accelerator
-from dora_diffusion.training.optim import adamw, learning_rate_schedule
+from dora_diffusion.training.optim import learning_rate_schedule
+from dora_diffusion.training.optimizers.adamw import ADAMW
 from dora_diffusion.training.prior_prediction import PriorPrediction
 from dora_diffusion.training.stepper import Stepper
 
@@ -81,7 +82,7 @@ def make_engine(
     kept = None
     if prediction:
         kept = PriorPrediction(base, injected, noise_schedule, "a teapot", wanted.train_text_encoder)
-    optimizer = adamw(injected, how)
+    optimizer = ADAMW.make(injected, how)
     progress = Progress(injected, optimizer, learning_rate_schedule(optimizer, how, 100), None, {})
     stepper = Stepper(
         base.predict,
