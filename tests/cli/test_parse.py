@@ -92,7 +92,8 @@ def test_a_switch_has_both_forms(leaf: str) -> None:
         (["--lora-alpha=8"], "adapter.alpha", 8.0),
         (["--enable_xformers_memory_efficient_attention"], "model.attention", "xformers"),
         (["--enable-xformers-memory-efficient-attention"], "model.attention", "xformers"),
-        (["--adam_weight_decay_text_encoder", "0.1"], "optim.adam_weight_decay", 0.1),
+        (["--train_text_encoder", "True"], "adapter.train_text_encoder", True),
+        (["--train-text-encoder=false"], "adapter.train_text_encoder", False),
     ],
 )
 def test_other_spellings(arguments: list[str], name: str, expected: object) -> None:
