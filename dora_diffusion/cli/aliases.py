@@ -17,8 +17,6 @@ REFUSED: dict[str, str] = {
     "--dataset_config_name": "only data sets of the hub have configurations, and photos are read from a folder; "
     "use --instance_data_dir",
     "--cache_dir": "downloads lie where the environment variable HF_HOME says; set that",
-    "--pretrained_vae_model_name_or_path": "the VAE is the base model's own; put another one into the folder "
-    "vae of a local copy of the model",
     "--tokenizer_name": "the tokenizer is the base model's own, which its text encoder was trained with; leave it out",
     "--crops_coords_top_left_h": "the crop that the model is told is the one each picture really has; leave it out",
     "--crops_coords_top_left_w": "the crop that the model is told is the one each picture really has; leave it out",
