@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from diffusers import StableDiffusionPipeline
+from fake_hub import FakeHub
 
 from dora_diffusion.cli import main
 from dora_diffusion.cli.train import parse_command
@@ -18,6 +19,7 @@ from dora_diffusion.config.fields import walk
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.formats import WEIGHTS_NAME, read_safetensors
 from dora_diffusion.models.load import resolve
+from dora_diffusion.training import preview
 
 PHOTOS = Path(__file__).parents[2] / "samples" / "subjects" / "teapot"
 Capture = pytest.CaptureFixture[str]
@@ -189,6 +191,23 @@ def test_several_checkpoints_are_removed_after_a_resume(tmp_path: Path, model: s
     more = "--max_train_steps=8 --resume_from_checkpoint=checkpoint-4 --checkpoints_total_limit=2"
     assert main(["train", *arguments(f"{CHECKPOINTS} {more}", tmp_path, model)]) == 0
     assert checkpoints(tmp_path) == {"checkpoint-6", "checkpoint-8"}
+
+
+def test_the_sd_command_of_the_readme_runs(
+    tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Shortened to two steps of small pictures, with another tracker and a hub that is not there."""
+    hub = FakeHub()
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
+    monkeypatch.setattr(preview, "PREVIEW", preview.Drawing(num_inference_steps=1, height=64, width=64))
+    short = [*arguments(README_SD, tmp_path / "dog"), "--pretrained_model_name_or_path", model]
+    short += ["--resolution=64", "--max_train_steps=2", "--report_to=tensorboard", "--checkpointing_steps=1"]
+    assert main(["train", *short]) == 0
+    assert hub.repository == "me/dog" and {WEIGHTS_NAME, "README.md"} < hub.uploaded.keys()
+    assert sum(name.startswith("samples/") for name in hub.uploaded) == 4  # the default of num_validation_images
+    assert checkpoints(tmp_path / "dog") == {"checkpoint-1", "checkpoint-2"}
+    assert list((tmp_path / "dog" / "logs").rglob("events.out.tfevents.*"))
+    assert "Uploaded to me/dog on the hub." in capsys.readouterr().err
 
 
 def test_diffusers_loads_and_draws_with_the_result(tmp_path: Path, model: str) -> None:

@@ -1,12 +1,12 @@
 """The hub: asked before the first step, given the finished run's public files, and never able to lose the run."""
 
 from collections.abc import Callable
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from fake_hub import FakeHub
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from training_runs import PHOTOS, Heard, run_it, small_config
 
@@ -25,39 +25,6 @@ QUICK = preview.Drawing(num_inference_steps=1, height=64, width=64)
 def refused(status: int, text: str) -> HfHubHTTPError:
     response = httpx.Response(status, request=httpx.Request("GET", "https://hub.test"))
     return HfHubHTTPError(text, response=response)
-
-
-class FakeHub:
-    """What ``HfApi`` is replaced with: keeps what is uploaded, and fails where it is told to."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.uploaded: dict[str, bytes] = {}
-        self.role = "write"
-        self.fails: dict[str, Exception] = {}
-
-    def _called(self, name: str) -> None:
-        self.said.append(name)
-        if name in self.fails:
-            raise self.fails[name]
-
-    def whoami(self) -> dict[str, Any]:
-        self._called("whoami")
-        return {"name": "me", "auth": {"accessToken": {"role": self.role}}}
-
-    def create_repo(self, repo_id: str, *, exist_ok: bool) -> None:
-        assert exist_ok
-        self._called("create_repo")
-        self.repository = repo_id
-
-    def upload_folder(self, *, repo_id: str, folder_path: Path, allow_patterns: list[str], commit_message: str) -> None:
-        self._called("upload_folder")
-        assert repo_id == self.repository and commit_message
-        files = [path for path in folder_path.rglob("*") if path.is_file()]
-        for path in files:
-            name = path.relative_to(folder_path).as_posix()
-            if any(fnmatch(name, pattern) for pattern in allow_patterns):
-                self.uploaded[name] = path.read_bytes()
 
 
 @pytest.fixture
