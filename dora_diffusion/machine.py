@@ -147,6 +147,16 @@ def import_what_keeps_a_process_group() -> None:
     import_module("torch.distributed.nn.functional")
 
 
+def launched_processes() -> int:
+    """How many processes a launcher (accelerate, torchrun) started for this run; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+
+
+def is_first_process() -> bool:
+    """Whether this is the process of a launched run that speaks to the user; True without a launcher."""
+    return os.environ.get("RANK", "0") == "0" or "LOCAL_RANK" not in os.environ
+
+
 def check_writable(folder: Path, needed_bytes: int) -> None:
     """Make sure that ``folder`` can be written, or made, and that its disk has room. Leaves nothing behind.
 

@@ -211,3 +211,16 @@ def test_a_name_that_is_too_long_is_told(tmp_path: Path) -> None:
 def test_too_little_room_is_told_in_gib(tmp_path: Path) -> None:
     with pytest.raises(MachineError, match=r"has [\d.]+ [GM]iB free and 1048576\.0 GiB are needed"):
         machine.check_writable(tmp_path / "run", 1024**5)
+
+
+def test_a_launched_process_knows_how_many_and_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert machine.launched_processes() == 1 and machine.is_first_process()
+    for name, value in (("RANK", "3"), ("WORLD_SIZE", "8")):  # left over from a job queue: nobody launched this
+        monkeypatch.setenv(name, value)
+    assert machine.launched_processes() == 1 and machine.is_first_process()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert machine.launched_processes() == 8 and not machine.is_first_process()
+    monkeypatch.setenv("RANK", "0")
+    assert machine.is_first_process()

@@ -37,12 +37,13 @@ def parse(kind: type[Model], arguments: list[str], command: str, takes: str = "[
     """
     default, arguments = _below_the_flags(kind, arguments)
     flags = {f"--{name.rpartition('.')[2]}" for name, _ in walk(kind)}
+    switches = frozenset(f"--{name.rpartition('.')[2]}" for name, field in walk(kind) if field.annotation is bool)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
             settings, unknown = tyro.cli(
                 kind,
-                args=apply_aliases(arguments, flags),
+                args=apply_aliases(arguments, flags, switches),
                 default=default,
                 prog=f"dora-diffusion {command} {takes}",
                 use_underscores=True,

@@ -3,30 +3,47 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from dora_diffusion.cli.diffusers_command import read_command, settle
 from dora_diffusion.cli.parse import parse
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.errors import DoraError
+from dora_diffusion.machine import is_first_process
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def run(arguments: list[str]) -> int:
     """Parse and train; SIGINT and SIGTERM save a checkpoint and leave."""
-    return run_config(parse(TrainConfig, arguments, "train"))
+    config, notes = parse_command(arguments)
+    return run_config(config, notes)
 
 
-def run_config(config: TrainConfig) -> int:
-    """Train with the terminal's listeners."""
+def parse_command(arguments: list[str]) -> tuple[TrainConfig, list[str]]:
+    """The settings of a command line, one for diffusers' scripts too, and what its user should read first.
+
+    Raises:
+        ConfigError: a flag or value is none, or asks for what is not done here.
+    """
+    command = read_command(arguments)
+    return settle(command, parse(TrainConfig, command.arguments, "train"))
+
+
+def run_config(config: TrainConfig, notes: Sequence[str] = ()) -> int:
+    """Train with the terminal's listeners; ``notes`` are told first."""
     from dora_diffusion.training import train
+    from dora_diffusion.training.events import Note
     from dora_diffusion.training.listeners import MetricsFile, ProgressBar, StatusFile, everyone
 
     folder = config.run.output_dir
     status = StatusFile(folder, config.run.max_train_steps)
     bar = ProgressBar()
+    if is_first_process():
+        for note in notes:
+            bar(Note(note))
     with stop_on_signals() as stop:
         try:
             train(config, everyone(bar, MetricsFile(folder), status), stop.is_set)

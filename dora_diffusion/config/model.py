@@ -23,6 +23,9 @@ class ModelConfig(Settings):
         "base model: 'toybox' (embedded), a hub name, a folder in diffusers' layout, or one .safetensors checkpoint",
         min_length=1,
     )
+    pretrained_vae_model_name_or_path: str | None = identity(
+        None, "another autoencoder, a hub name or a folder in diffusers' layout; left out, the base's own", min_length=1
+    )
     revision: str | None = identity(None, "revision of the hub repository")
     variant: str | None = identity(
         None, "weight files to read, e.g. fp16; left out, whatever the folder holds is found"

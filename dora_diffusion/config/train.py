@@ -10,7 +10,7 @@ from dora_diffusion.config.fields import Settings, free
 from dora_diffusion.config.loss import LossConfig
 from dora_diffusion.config.model import ModelConfig
 from dora_diffusion.config.optim import OptimConfig
-from dora_diffusion.config.presets import over_preset, preset_names
+from dora_diffusion.config.presets import known_presets, over_preset
 from dora_diffusion.config.prior import PriorConfig
 from dora_diffusion.config.run import RunConfig
 from dora_diffusion.errors import ConfigError
@@ -19,7 +19,7 @@ from dora_diffusion.errors import ConfigError
 class TrainConfig(Settings):
     """Everything a training run is made from. Defaults, under the preset if one is named, under what is given."""
 
-    preset: str | None = free(None, f"settings that suit a base, under your own: {', '.join(preset_names())}")
+    preset: str | None = free(None, f"settings that lie under your own: {known_presets()}")
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     adapter: AdapterConfig = AdapterConfig()

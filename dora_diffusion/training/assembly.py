@@ -14,6 +14,7 @@ from dora_diffusion.data.photos import list_photos
 from dora_diffusion.data.views import Photos
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.models import BaseModel, base_digest, choose_attention, load_base
+from dora_diffusion.models.vae import replace_vae
 from dora_diffusion.registry import OPTIMIZERS
 from dora_diffusion.training.batches import Batches, Prompts
 from dora_diffusion.training.checkpoint import Progress
@@ -124,6 +125,8 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> BaseModel:
         rescale_betas_zero_snr=model.rescale_betas_zero_snr,
         allow_pickle=model.allow_pickle,
     )
+    if model.pretrained_vae_model_name_or_path:
+        replace_vae(base, model.pretrained_vae_model_name_or_path, model.allow_pickle)
     base.freeze()
     base.to(accelerator.device)
     base.attention = choose_attention(base.unet, model.attention)

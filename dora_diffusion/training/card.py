@@ -20,8 +20,10 @@ def write_card(folder: Path, config: TrainConfig, base: BaseModel, step: int) ->
 def card(folder: Path, config: TrainConfig, base: BaseModel, step: int) -> str:
     """The card's text: a header that the hub reads, then prose."""
     adapter, prior, prompt = config.adapter, config.prior, config.data.prompt()
+    # A folder is no base that the hub knows, and its name would be refused there.
+    known = {} if Path(base.name).is_dir() else {"base_model": base.name}
     header = {
-        "base_model": base.name,
+        **known,
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
         "tags": ["text-to-image", "diffusers", "dreambooth", adapter.kind, "stable-diffusion"],

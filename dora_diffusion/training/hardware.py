@@ -3,16 +3,20 @@
 import contextlib
 import ctypes
 import os
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from PIL import Image
 
 from dora_diffusion.config import RunConfig
 from dora_diffusion.errors import MachineError
 from dora_diffusion.inference.device import PRECISIONS
-from dora_diffusion.machine import import_what_keeps_a_process_group, require_package
+from dora_diffusion.machine import import_what_keeps_a_process_group, launched_processes, require_package
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names and numbers of glibc's malloc.h
 TRACKERS = ("tensorboard", "wandb", "trackio")
@@ -24,11 +28,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     Raises:
         MachineError: a tracker is not installed, or the machine lacks the precision asked for.
     """
-    wanted = [name.strip() for name in config.report_to.split(",") if name.strip() not in ("", "none")]
-    for name in wanted:
-        if name not in TRACKERS:
-            raise MachineError(f"report_to knows {', '.join(TRACKERS)} and none, got {name!r}.")
-        require_package(name, "trackers", f"--report_to {name}")
+    wanted = _wanted_trackers(config.report_to)
     if "LOCAL_RANK" in os.environ:
         import_what_keeps_a_process_group()
     # accelerate keeps its settings for the life of the process; a second run in it (the studio's, a test's) brings
@@ -46,7 +46,24 @@ def make_accelerator(config: RunConfig) -> Accelerator:
             f"This machine cannot train with mixed_precision={config.mixed_precision}: {error}"
         ) from None
     _check(accelerator)
+    torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
     return accelerator
+
+
+def _wanted_trackers(report_to: str) -> list[str]:
+    """Names from "tensorboard,wandb"; "all" is every tracker that is installed.
+
+    Raises:
+        MachineError: one is not known, or not installed.
+    """
+    wanted = [name.strip() for name in report_to.split(",") if name.strip() not in ("", "none")]
+    if wanted == ["all"]:
+        return [name for name in TRACKERS if find_spec(name)]
+    for name in wanted:
+        if name not in TRACKERS:
+            raise MachineError(f"report_to knows {', '.join(TRACKERS)} and none, got {name!r}.")
+        require_package(name, "trackers", f"--report_to {name}")
+    return wanted
 
 
 def _check(accelerator: Accelerator) -> None:
@@ -56,7 +73,7 @@ def _check(accelerator: Accelerator) -> None:
             f"mixed_precision=fp16 needs a GPU, this is {accelerator.device.type}: its small gradients would be lost. "
             "Use --mixed_precision no, or bf16."
         )
-    launched = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+    launched = launched_processes()
     if launched > 1 and accelerator.num_processes == 1:
         raise MachineError(
             f"{launched} processes were launched and found no GPUs to share the work on; each would train by itself. "
@@ -92,3 +109,17 @@ def start_trackers(accelerator: Accelerator, settings: dict[str, Any]) -> None:
     if accelerator.trackers or accelerator.log_with:
         os.environ.setdefault("WANDB_SILENT", "true")
         accelerator.init_trackers("dora_diffusion", config={name: str(value) for name, value in settings.items()})
+
+
+def show_pictures(accelerator: Accelerator, pictures: Mapping[str, Sequence[Image.Image]], step: int) -> None:
+    """Hand pictures, by title, to every tracker of the run; those of one title have one size."""
+    for tracker in accelerator.trackers:
+        if tracker.name == "tensorboard":
+            stacks = {title: np.stack([np.asarray(image) for image in images]) for title, images in pictures.items()}
+            tracker.log_images(stacks, step=step, dataformats="NHWC")
+        elif hasattr(tracker, "log_images"):
+            tracker.log_images({title: list(images) for title, images in pictures.items()}, step=step)
+        else:  # trackio's tracker in accelerate has no word for pictures; its log takes them one by one
+            take = require_package(tracker.name, "trackers", f"--report_to {tracker.name}").Image
+            named = {f"{title}/{n}": image for title, images in pictures.items() for n, image in enumerate(images)}
+            tracker.log({title: take(image) for title, image in named.items()}, step=step)

@@ -28,10 +28,12 @@ from dora_diffusion.training.events import (
     ignore,
     never,
 )
-from dora_diffusion.training.hardware import keep_freed_memory, make_accelerator, start_trackers
+from dora_diffusion.training.hardware import keep_freed_memory, make_accelerator, show_pictures, start_trackers
+from dora_diffusion.training.hub import Hub, connect
 from dora_diffusion.training.optim import notes_on
-from dora_diffusion.training.preview import draw_previews
+from dora_diffusion.training.preview import draw_previews, pictures_by_prompt, validation_prompts
 from dora_diffusion.training.published import published_as, published_weights
+from dora_diffusion.training.remarks import remarks
 from dora_diffusion.training.run_folder import RunFolder
 from dora_diffusion.training.stepper import Losses, Stepper
 
@@ -62,16 +64,13 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
     """
     folder = RunFolder(config)
     paths = photo_paths(config)
-    config.data.prompt()
-    if config.prior.with_prior_preservation:
-        config.class_prompt()
+    _check_prompts(config)
     accelerator = make_accelerator(config.run)
     tell = on_event if accelerator.is_main_process else ignore
+    hub = connect(config.run) if accelerator.is_main_process else None
     if folder.is_finished():
-        return _already_finished(folder, tell)
+        return _already_finished(folder, hub, tell)
     OPTIMIZERS.load(config.optim.optimizer).check(config.optim, accelerator.device)
-    for note in notes_on(config):
-        tell(Note(note))
     points = [] if config.run.overwrite else folder.resume_points()
     if accelerator.device.type == "cpu":
         keep_freed_memory()
@@ -79,6 +78,10 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
         parts = assemble(config, paths, accelerator, tell, should_stop)
     except StoppedEarlyError:
         return _stopped_early(folder, tell)
+    for remark in (*notes_on(config), *remarks(config, parts.base)):
+        tell(Note(remark))
+    if hub:
+        hub.make_repository()
     if accelerator.is_main_process:
         folder.open()
     accelerator.wait_for_everyone()
@@ -87,13 +90,26 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
         folder.drop_metrics_after(parts.progress.step)
     start_trackers(accelerator, {name: value_at(config, name) for name, _ in walk(TrainConfig)})
     tell(RunStarted(folder.path, parts.progress.step, config.run.max_train_steps, parts.facts))
-    return _Run(config, folder, parts, accelerator, tell).go(should_stop)
+    result = _Run(config, folder, parts, accelerator, tell).go(should_stop)
+    if hub and not result.stopped:
+        tell(Note(hub.upload(folder.path)))
+    return result
 
 
-def _already_finished(folder: RunFolder, tell: OnEvent) -> TrainResult:
+def _check_prompts(config: TrainConfig) -> None:
+    """Raises: ConfigError: a prompt cannot be written out."""
+    config.data.prompt()
+    if config.prior.with_prior_preservation:
+        config.class_prompt()
+    validation_prompts(config)
+
+
+def _already_finished(folder: RunFolder, hub: Hub | None, tell: OnEvent) -> TrainResult:
     done, adapter = folder.steps_done(), folder.path / WEIGHTS_NAME
     tell(Note(f"The run in {folder.path} is finished. To go on, raise --max_train_steps; to start again, --overwrite."))
     tell(Finished(done, adapter, False))
+    if hub:
+        tell(Note(hub.upload(folder.path)))
     return TrainResult(folder.path, adapter, done, False, float("nan"))
 
 
@@ -198,6 +214,8 @@ class _Run:
         if self.accelerator.is_main_process:
             with published_weights(self.progress):
                 paths = draw_previews(self.base, self.config, self.progress.step)
+            if self.accelerator.trackers:
+                show_pictures(self.accelerator, pictures_by_prompt(paths), self.progress.step)
             self.tell(PreviewReady(self.progress.step, paths))
         self.accelerator.wait_for_everyone()
 

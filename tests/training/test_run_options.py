@@ -102,3 +102,14 @@ def test_a_bfloat16_base_trains_a_float32_adapter(finished_run: Path, tmp_path: 
     run_it(small_config(tmp_path / "run", 3, run={"mixed_precision": "bf16"}))
     assert {tensor.dtype for tensor in tensors(tmp_path / "run" / WEIGHTS_NAME).values()} == {torch.float32}
     assert 1e-5 < relative_difference(weight_changes(tmp_path / "run"), weight_changes(finished_run)) < 0.5
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tf32_is_as_the_run_says_whatever_was_before(tmp_path: Path, allowed: bool) -> None:
+    before = torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.backends.cuda.matmul.allow_tf32 = not allowed
+        run_it(small_config(tmp_path / "run", 1, adapter={"rank": 1}, run={"allow_tf32": allowed}))
+        assert torch.backends.cuda.matmul.allow_tf32 is allowed
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before

@@ -1,7 +1,13 @@
-"""Presets: named settings that lie between the defaults and a user's own. One YAML file each, in this folder."""
+"""Presets: named settings that lie between the defaults and a user's own.
+
+Some are one YAML file in this folder. The others are put together from three layers, each named by its file:
+``sdxl-person-12gb`` is ``base/sdxl.yaml``, over it ``subject/person.yaml``, over that ``memory/12gb.yaml``.
+A memory layer may say more for one base, under its name.
+"""
 
 from collections.abc import Mapping
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +18,30 @@ from dora_diffusion.errors import ConfigError
 from dora_diffusion.registry import did_you_mean
 
 FOLDER = Path(__file__).parent
+LAYERS = ("base", "subject", "memory")
+
+# The bases of the layered presets, by the family (registry.FAMILIES) that they are for.
+_FAMILIES = {"sd15": "sd1", "sd21": "sd2", "sdxl": "sdxl"}
 
 
 @cache
 def preset_names() -> tuple[str, ...]:
     """Every preset, by name."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+    layered = ("-".join(parts) for parts in product(*(layer_names(layer) for layer in LAYERS)))
+    return (*_whole_presets(), *layered)
+
+
+@cache
+def layer_names(layer: str) -> tuple[str, ...]:
+    """What a layer ("base", "subject", "memory") can be, smallest memory first."""
+    return tuple(sorted((path.stem for path in (FOLDER / layer).glob("*.yaml")), key=lambda name: (len(name), name)))
+
+
+@cache
+def known_presets() -> str:
+    """The presets in words: those of one file, and what the others are put together from."""
+    parts = "; ".join(f"{layer} {', '.join(layer_names(layer))}" for layer in LAYERS)
+    return f"{', '.join(_whole_presets())}, or {'-'.join(LAYERS)} with {parts}"
 
 
 def preset(name: str) -> dict[str, Any]:
@@ -28,9 +52,19 @@ def preset(name: str) -> dict[str, Any]:
     """
     if name not in preset_names():
         hint = did_you_mean(name, list(preset_names()))
-        raise ConfigError(f"Unknown preset {name!r}; known: {', '.join(preset_names())}.{hint}")
-    content: dict[str, Any] = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
-    return content
+        raise ConfigError(f"Unknown preset {name!r}; known: {known_presets()}.{hint}")
+    if name in _whole_presets():
+        return _read(FOLDER / f"{name}.yaml")
+    base, subject, memory = name.split("-")
+    merged = _over(_read(FOLDER / "base" / f"{base}.yaml"), _read(FOLDER / "subject" / f"{subject}.yaml"))
+    last = _read(FOLDER / "memory" / f"{memory}.yaml")
+    for_bases = {other: last.pop(other, {}) for other in layer_names("base")}
+    return _over(_over(merged, last), for_bases[base])
+
+
+def family_of(name: str) -> str | None:
+    """The model family that a layered preset is for; None for the others."""
+    return _FAMILIES.get(name.partition("-")[0])
 
 
 def over_preset(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,11 +74,25 @@ def over_preset(given: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: an unknown preset.
     """
     name = given.get("preset")
-    if not isinstance(name, str):
-        return dict(given)
-    merged: dict[str, Any] = preset(name)
-    for section, value in given.items():
+    return _over(preset(name), given) if isinstance(name, str) else dict(given)
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two trees of settings, ``above`` winning, section by section."""
+    merged = dict(below)
+    for section, value in above.items():
         own = value.model_dump(exclude_unset=True) if isinstance(value, BaseModel) else value
-        below = merged.get(section)
-        merged[section] = {**below, **own} if isinstance(below, dict) and isinstance(own, Mapping) else own
+        lower = merged.get(section)
+        merged[section] = {**lower, **own} if isinstance(lower, dict) and isinstance(own, Mapping) else own
     return merged
+
+
+@cache
+def _whole_presets() -> tuple[str, ...]:
+    """The presets of one file."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content

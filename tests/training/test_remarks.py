@@ -1,0 +1,88 @@
+"""What is said once, before the first step, about settings that are allowed and probably not meant."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from training_runs import Heard, run_it, small_config
+
+from dora_diffusion.config import DataConfig, RunConfig, TrainConfig
+from dora_diffusion.errors import ConfigError
+from dora_diffusion.inference.picture import read_settings
+from dora_diffusion.models import BaseModel, load_base
+from dora_diffusion.training import preview
+from dora_diffusion.training.events import Note, RunStarted
+from dora_diffusion.training.preview import validation_prompts
+from dora_diffusion.training.remarks import remarks
+
+
+@pytest.fixture(scope="module")
+def base() -> BaseModel:
+    return load_base("toybox")
+
+
+def config(prompts: list[str], **data: str) -> TrainConfig:
+    return TrainConfig(data=DataConfig(**{"class_noun": "dog", **data}), run=RunConfig(validation_prompt=prompts))
+
+
+def test_trigger_and_class_are_written_out() -> None:
+    prompts = ["{trigger} {class} on a beach", "a {trigger}", "plain {other}"]
+    assert validation_prompts(config(prompts, trigger="zwx")) == ["zwx dog on a beach", "a zwx", "plain {other}"]
+
+
+def test_a_class_that_nobody_named() -> None:
+    settings = config(["a {class}"], class_noun="", instance_prompt="sks")
+    with pytest.raises(ConfigError, match=r"The validation prompt 'a \{class\}' needs --class_noun"):
+        validation_prompts(settings)
+
+
+def test_a_missing_class_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    data = {"class_noun": None, "instance_prompt": "sks"}
+    with pytest.raises(ConfigError, match="needs --class_noun"):
+        run_it(small_config(tmp_path / "run", data=data, run={"validation_prompt": ["a {class}"]}))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        ("a photo of a dog", True),
+        ("a photo of asks dog", True),
+        ("a photo of sks dog", False),
+        ("A photo of SKS, in a bucket", False),
+        ("{trigger} {class}", False),
+    ],
+)
+def test_a_prompt_without_the_trigger(base: BaseModel, prompt: str, said: bool) -> None:
+    expected = [f"The validation prompt {prompt!r} has no 'sks': its previews show what the base makes of it."]
+    assert list(remarks(config([prompt]), base)) == (expected if said else [])
+
+
+def test_nothing_is_said_where_the_instance_prompt_has_no_trigger_either(base: BaseModel) -> None:
+    assert list(remarks(config(["a zwx dog"], instance_prompt="a photo of zwx dog"), base)) == []
+
+
+def test_a_preset_for_another_family(base: BaseModel) -> None:
+    (told,) = remarks(TrainConfig(preset="sdxl-pet-12gb", data=DataConfig(class_noun="dog")), base)
+    assert told == "The preset sdxl-pet-12gb is for bases of the family sdxl; toybox is sd1."
+    for preset in ("sd15-pet-12gb", "toybox-quick"):
+        assert list(remarks(TrainConfig(preset=preset, data=DataConfig(class_noun="dog")), base)) == []
+
+
+def test_a_repository_without_an_upload(base: BaseModel) -> None:
+    settings = TrainConfig(data=DataConfig(class_noun="dog"), run=RunConfig(hub_model_id="me/dog"))
+    assert list(remarks(settings, base)) == ["hub_model_id has no effect without --push_to_hub: nothing is uploaded."]
+
+
+def test_remarks_come_before_the_first_step_and_prompts_are_drawn_as_written_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preview, "PREVIEW", preview.Drawing(num_inference_steps=1, height=64, width=64))
+    heard, prompts = Heard(), ["a {class}", "{trigger} {class} on a beach"]
+    how = {"validation_prompt": prompts, "num_validation_images": 1}
+    run_it(small_config(tmp_path / "run", 1, adapter={"rank": 1}, run=how), heard)
+    assert isinstance(heard[0], Note) and "'a teapot' has no 'sks'" in heard[0].message
+    assert isinstance(heard[1], RunStarted)
+    drawn = sorted((tmp_path / "run" / "samples").iterdir())
+    assert [read_settings(path)["prompt"] for path in drawn] == ["a teapot", "sks teapot on a beach"]
+    assert Image.open(drawn[0]).tobytes() != Image.open(drawn[1]).tobytes()
