@@ -27,6 +27,9 @@ def run_config(config: TrainConfig) -> int:
     folder = config.run.output_dir
     status = StatusFile(folder, config.run.max_train_steps)
     bar = ProgressBar()
+    if config.run.plan_only:
+        train(config, bar)
+        return 0
     with stop_on_signals() as stop:
         try:
             train(config, everyone(bar, MetricsFile(folder), status), stop.is_set)

@@ -1,6 +1,6 @@
 """Photos as training pictures: resized once, then cropped and mirrored afresh for every sample."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +80,18 @@ class Photos:
         width = self._pictures[view.photo].shape[2]
         left = width - self.resolution - view.left if view.flip else view.left
         return (*self._sizes[view.photo], view.top, left, self.resolution, self.resolution)
+
+    def fixed_views(self) -> list[View] | None:
+        """Every view that can come, where no crop is drawn; None where one is."""
+        first = [View(photo, *self._centre(photo), False) for photo in range(len(self))]
+        if not all(self.has_few_views(view) for view in first):
+            return None
+        return first + [replace(view, flip=True) for view in first if self.random_flip]
+
+    def _centre(self, photo: int) -> tuple[int, int]:
+        """Left and top of the centre crop."""
+        _, height, width = self._pictures[photo].shape
+        return (width - self.resolution) // 2, (height - self.resolution) // 2
 
     def has_few_views(self, view: View) -> bool:
         """Whether this photo's views are so few (its crop is fixed) that their encodings are worth keeping."""

@@ -16,8 +16,9 @@ from dora_diffusion.models import BaseModel, base_digest, choose_attention, load
 from dora_diffusion.registry import OPTIMIZERS
 from dora_diffusion.training.batches import Batches, Prompts
 from dora_diffusion.training.checkpoint import Progress
-from dora_diffusion.training.events import ClassImages, OnEvent, ShouldStop
+from dora_diffusion.training.events import ClassImages, Note, OnEvent, ShouldStop
 from dora_diffusion.training.hardware import base_dtype
+from dora_diffusion.training.memory import Parts, recompute_activations
 from dora_diffusion.training.optim import learning_rate_schedule
 from dora_diffusion.training.prior import class_images, given_class_images
 from dora_diffusion.training.run_folder import photos_digest
@@ -32,6 +33,12 @@ class Assembly:
     batches: Batches
     progress: Progress
     facts: dict[str, str]
+    parts: Parts
+
+    @property
+    def trained(self) -> set[str]:
+        """The components that carry the adapter."""
+        return {buffer.component for buffer in self.progress.adapter.buffers}
 
 
 def photo_paths(config: TrainConfig) -> list[Path]:
@@ -65,10 +72,14 @@ def assemble(
     # After the class images and the digest: both are the untouched base's.
     digest = base_digest(base)
     adapter = inject(base, config.adapter, config.run.seed)
+    trained = {buffer.component for buffer in adapter.buffers}
+    if config.run.gradient_checkpointing:
+        recompute_activations(base, trained)
     noise_schedule = _noise_schedule(base)
     class_prompt = config.class_prompt() if prior else None
+    instance = _latents(base, photos, config)
     batches = Batches(
-        _latents(base, photos, config),
+        instance,
         prior,
         Prompts(base, data.prompt(), class_prompt, config.adapter.train_text_encoder),
         seed=config.run.seed,
@@ -89,7 +100,9 @@ def assemble(
         "precision": str(base.dtype),
     }
     progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard)
-    return Assembly(base, noise_schedule, batches, progress, _facts(base, progress, accelerator, config, len(paths)))
+    facts = _facts(base, progress, accelerator, config, len(paths))
+    parts = _parts(base, trained, [instance] if prior is None else [instance, prior], tell)
+    return Assembly(base, noise_schedule, batches, progress, facts, parts)
 
 
 def _load(config: TrainConfig, accelerator: Accelerator) -> BaseModel:
@@ -105,8 +118,6 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> BaseModel:
     base.freeze()
     base.to(accelerator.device)
     base.attention = choose_attention(base.unet, model.attention)
-    if config.run.gradient_checkpointing:
-        base.unet.enable_gradient_checkpointing()
     return base
 
 
@@ -134,6 +145,18 @@ def _prior(
 
 def _latents(base: BaseModel, photos: Photos, config: TrainConfig) -> Latents:
     return Latents(photos, base.encode_images, base.vae.config.scaling_factor, config.data.cache_latents)
+
+
+def _parts(base: BaseModel, trained: set[str], sources: list[Latents], tell: OnEvent) -> Parts:
+    """What the steps need on the device; where that saves a GPU the autoencoder, everything is encoded now."""
+    cached = base.device.type != "cpu" and all(source.can_be_filled() for source in sources)
+    if cached:
+        tell(Note("Encoding every picture once, so that the autoencoder can leave the GPU."))
+        for source in sources:
+            source.fill()
+    parts = Parts(base, trained, needs_vae=not cached)
+    parts.leave()
+    return parts
 
 
 def _noise_schedule(base: BaseModel) -> Any:

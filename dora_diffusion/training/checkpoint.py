@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from dora_diffusion.adapters import Adapter
 from dora_diffusion.errors import FormatError, MachineError, TrainingError
 from dora_diffusion.formats import read_safetensors, write_bytes, write_safetensors
+from dora_diffusion.training.record import Record
 
 ADAPTER, OPTIMIZER, TRAINER = "adapter.safetensors", "optimizer.safetensors", "trainer.json"
 
@@ -28,6 +29,7 @@ class Progress:
     scaler: Any
     guard: dict[str, Any]
     step: int = 0
+    record: Record = field(default_factory=Record)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -62,6 +64,7 @@ def save_checkpoint(folder: Path, progress: Progress, keep: int | None) -> Path:
             "schedule": _plain(progress.schedule.state_dict()),
             "scaler": progress.scaler.state_dict() if progress.scaler else None,
             "guard": progress.guard,
+            "record": asdict(progress.record),
         }
         write_bytes(fresh / TRAINER, json.dumps(trainer, indent=1, sort_keys=True).encode())
         _remove(target)
@@ -109,6 +112,7 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
     if progress.scaler and trainer["scaler"]:
         progress.scaler.load_state_dict(trainer["scaler"])
     progress.step = trainer["step"]
+    progress.record = Record(**trainer.get("record", {}))  # runs of earlier versions kept none
 
 
 def _remove(checkpoint: Path) -> None:

@@ -11,6 +11,7 @@ from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.fields import value_at, walk
 from dora_diffusion.errors import FormatError, TrainingError
 from dora_diffusion.formats import WEIGHTS_NAME
+from dora_diffusion.models import BaseModel, choose_attention
 from dora_diffusion.registry import FORMATS
 from dora_diffusion.training.assembly import Assembly, assemble, photo_paths
 from dora_diffusion.training.card import write_card
@@ -19,6 +20,7 @@ from dora_diffusion.training.events import (
     Finished,
     Note,
     OnEvent,
+    Planned,
     PreviewReady,
     RunStarted,
     Saved,
@@ -29,20 +31,28 @@ from dora_diffusion.training.events import (
     never,
 )
 from dora_diffusion.training.hardware import keep_freed_memory, make_accelerator, start_trackers
+from dora_diffusion.training.memory import recompute_activations
+from dora_diffusion.training.planner import WORTH_TELLING, Planner
 from dora_diffusion.training.preview import draw_previews
+from dora_diffusion.training.recovery import Recovery
 from dora_diffusion.training.run_folder import RunFolder
+from dora_diffusion.training.sentinels import Sentinels, Watched
 from dora_diffusion.training.stepper import Losses, Stepper
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to. ``stopped``: it can go on; ``loss``: of the last step, NaN when none was done."""
+    """What a run came to. ``stopped``: it can go on; ``loss``: of the last step, NaN when none was done.
+
+    ``plan``: with ``plan_only``, what the run would need; nothing was written.
+    """
 
     output_dir: Path
     adapter: Path
     step: int
     stopped: bool
     loss: float
+    plan: Planned | None = None
 
 
 def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldStop = never) -> TrainResult:
@@ -74,10 +84,13 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
         parts = assemble(config, paths, accelerator, tell, should_stop)
     except StoppedEarlyError:
         return _stopped_early(folder, tell)
-    if accelerator.is_main_process:
+    if accelerator.is_main_process and not config.run.plan_only:
         folder.open()
     accelerator.wait_for_everyone()
     _resume(points, parts.progress, tell)
+    _keep_attention(parts.base, parts.progress, config)
+    if config.run.plan_only:
+        return _Run(config, folder, parts, accelerator, tell).plan()
     if accelerator.is_main_process:
         folder.drop_metrics_after(parts.progress.step)
     start_trackers(accelerator, {name: value_at(config, name) for name, _ in walk(TrainConfig)})
@@ -111,6 +124,14 @@ def _resume(points: list[Path], progress: Progress, tell: OnEvent) -> None:
         raise TrainingError(f"No checkpoint of this run is whole (looked at {names}); start again with --overwrite.")
 
 
+def _keep_attention(base: BaseModel, progress: Progress, config: TrainConfig) -> None:
+    """A resumed run keeps the backend that ``auto`` found: measured again, another might win, with other roundings."""
+    kept = progress.record.attention
+    if config.model.attention == "auto" and kept and kept != base.attention.split()[0]:
+        base.attention = choose_attention(base.unet, kept)
+    progress.record.attention = base.attention.split()[0]
+
+
 def _stopped_early(folder: RunFolder, tell: OnEvent) -> TrainResult:
     tell(Note("Stopped before the first step; the class images made so far are kept."))
     return TrainResult(folder.path, folder.path / WEIGHTS_NAME, folder.steps_done(), True, float("nan"))
@@ -123,8 +144,8 @@ class _Run:
         self, config: TrainConfig, folder: RunFolder, parts: Assembly, accelerator: Accelerator, tell: OnEvent
     ):
         self.config, self.folder, self.accelerator, self.tell = config, folder, accelerator, tell
-        self.base, self.progress = parts.base, parts.progress
-        self.stepper = Stepper(
+        self.base, self.progress, self.parts = parts.base, parts.progress, parts.parts
+        stepper = Stepper(
             parts.base.predict,
             parts.noise_schedule,
             parts.batches,
@@ -134,18 +155,46 @@ class _Run:
             prior_loss_weight=config.prior.prior_loss_weight,
             max_grad_norm=config.optim.max_grad_norm,
         )
+        self.planner = Planner(accelerator.device)
+        self.recovery = Recovery(
+            config,
+            stepper,
+            parts.progress,
+            recompute=lambda: recompute_activations(parts.base, parts.trained),
+            on_change=self.planner.restart,
+            processes=accelerator.num_processes,
+            tell=tell,
+        )
+        self.sentinels = Sentinels(Watched(config, parts.base, parts.batches, parts.progress, folder.path, tell))
+
+    def plan(self) -> TrainResult:
+        """Take the steps that the plan is made from, and leave."""
+        done, planned = self.progress.step, None
+        while planned is None:
+            self.planner.begin_step()
+            loss = self.recovery.step().total
+            planned = self.planner.end_step(self.config.run.max_train_steps - done)
+        self.tell(planned)
+        return TrainResult(self.folder.path, self.folder.path / WEIGHTS_NAME, done, True, loss, planned)
 
     def go(self, should_stop: ShouldStop) -> TrainResult:
         run = self.config.run
+        self.sentinels.before_run()
         loss, stopped, usual_ms = float("nan"), False, 0.0
         while self.progress.step < run.max_train_steps and not stopped:
+            self.sentinels.before_step()
+            self.planner.begin_step()
             began = time.perf_counter()
             rate = self.progress.schedule.get_last_lr()[0]
-            losses = self.stepper.step()
+            losses = self.recovery.step()
             step_ms = 1000 * (time.perf_counter() - began)
+            planned = self.planner.end_step(run.max_train_steps - self.progress.step)
             usual_ms = step_ms if not usual_ms else 0.9 * usual_ms + 0.1 * step_ms
             loss, step = losses.total, self.progress.step
             self._report(losses, rate, step_ms, usual_ms)
+            self.sentinels.after_step(losses)
+            if planned is not None and run.max_train_steps - step >= WORTH_TELLING:
+                self.tell(planned)
             if run.validation_prompt and self._preview_is_due():
                 self._preview()
             stopped = self._anybody(should_stop()) and step < run.max_train_steps
@@ -170,7 +219,15 @@ class _Run:
         step, total = self.progress.step, self.config.run.max_train_steps
         prior = losses.prior if self.config.prior.with_prior_preservation else None
         event = StepDone(
-            step, total, losses.total, losses.instance, prior, rate, step_ms, (total - step) * usual_ms / 1000
+            step,
+            total,
+            losses.total,
+            losses.instance,
+            prior,
+            rate,
+            step_ms,
+            (total - step) * usual_ms / 1000,
+            losses.applied,
         )
         if self.accelerator.trackers:
             values = {
@@ -188,10 +245,13 @@ class _Run:
 
     def _preview(self) -> None:
         if self.accelerator.is_main_process:
-            self.tell(PreviewReady(self.progress.step, draw_previews(self.base, self.config, self.progress.step)))
+            with self.parts.all_here():
+                paths = draw_previews(self.base, self.config, self.progress.step)
+            self.tell(PreviewReady(self.progress.step, paths))
         self.accelerator.wait_for_everyone()
 
     def _checkpoint(self) -> None:
+        self.sentinels.before_save()
         if self.accelerator.is_main_process:
             path = save_checkpoint(self.folder.path, self.progress, self.config.run.checkpoints_total_limit)
             self.tell(Saved(self.progress.step, path))

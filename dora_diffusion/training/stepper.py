@@ -1,5 +1,7 @@
 """One optimizer step: micro-steps, gradients finished, averaged, clipped, applied."""
 
+import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +17,12 @@ from dora_diffusion.training.loss import Predict, denoising_loss
 
 @dataclass(frozen=True)
 class Losses:
-    """Means over the global batch."""
+    """Means over the global batch. ``applied``: False where loss or gradient was not finite and nothing was moved."""
 
     total: float
     instance: float
     prior: float
+    applied: bool = True
 
 
 class Stepper:
@@ -53,15 +56,24 @@ class Stepper:
         self._max_grad_norm = max_grad_norm
 
     def step(self) -> Losses:
-        """Do step ``progress.step`` and count it."""
+        """Do step ``progress.step`` and count it. The gradients stay as they were applied until the next step."""
         adapter = self._progress.adapter
         adapter.zero_grad()
         adapter.prepare()
         losses = [self._micro_step(k) for k in range(self._accumulation)]
-        self._update()
+        length = self._finish_gradients()
+        means = self._accelerator.reduce(torch.stack(losses).mean(0), reduction="mean")
+        # The one wait for the device in a step, and before the update: what is not finite must not be applied.
+        total, instance, prior, length_found = torch.cat([means, length[None]]).tolist()
+        applied = math.isfinite(total) and math.isfinite(length_found)
+        self._update(applied)
         self._progress.step += 1
-        total, instance, prior = self._accelerator.reduce(torch.stack(losses).mean(0), reduction="mean").tolist()
-        return Losses(total, instance, prior)
+        return Losses(total, instance, prior, applied)
+
+    def split(self, factor: int) -> None:
+        """From now on the same samples of a step in ``factor`` times as many batches, each a ``factor``-th the size."""
+        self._batches = self._batches.split(factor)
+        self._accumulation *= factor
 
     def _micro_step(self, k: int) -> Tensor:
         """Backpropagate one batch; the detached (total, instance, prior) losses."""
@@ -72,18 +84,25 @@ class Stepper:
         (scaler.scale(scaled) if scaler else scaled).backward()
         return torch.stack([loss.detach(), instance.detach(), prior.detach()])
 
-    def _update(self) -> None:
-        adapter, optimizer, scaler = self._progress.adapter, self._progress.optimizer, self._progress.scaler
+    def _finish_gradients(self) -> Tensor:
+        """Average, unscale, complete and clip the gradients; their length before the clipping."""
+        adapter, scaler = self._progress.adapter, self._progress.scaler
         parameters = [buffer.parameter for buffer in adapter.buffers]
         average_gradients(self._accelerator, [p.grad for p in parameters if p.grad is not None])
         if scaler:
-            scaler.unscale_(optimizer)
+            scaler.unscale_(self._progress.optimizer)
         adapter.finish_gradients()
-        if self._max_grad_norm:
-            torch.nn.utils.clip_grad_norm_(parameters, self._max_grad_norm)
-        if scaler:
+        return torch.nn.utils.clip_grad_norm_(parameters, self._max_grad_norm or math.inf)
+
+    def _update(self, applied: bool) -> None:
+        optimizer, scaler = self._progress.optimizer, self._progress.scaler
+        if applied and scaler:
             scaler.step(optimizer)
-            scaler.update()
-        else:
+        elif applied:
             optimizer.step()
-        self._progress.schedule.step()
+        if scaler:
+            scaler.update()
+        with warnings.catch_warnings():
+            if not applied:  # the first of all left out is no mistake in the order of calls
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            self._progress.schedule.step()
