@@ -11,7 +11,7 @@ from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.fields import value_at, walk
 from dora_diffusion.errors import FormatError, TrainingError
 from dora_diffusion.formats import WEIGHTS_NAME
-from dora_diffusion.models import BaseModel, choose_attention
+from dora_diffusion.models import choose_attention
 from dora_diffusion.registry import FORMATS
 from dora_diffusion.training.assembly import Assembly, assemble, photo_paths
 from dora_diffusion.training.card import write_card
@@ -88,7 +88,7 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
         folder.open()
     accelerator.wait_for_everyone()
     _resume(points, parts.progress, tell)
-    _keep_attention(parts.base, parts.progress, config)
+    _keep_attention(parts, config)
     if config.run.plan_only:
         return _Run(config, folder, parts, accelerator, tell).plan()
     if accelerator.is_main_process:
@@ -124,12 +124,12 @@ def _resume(points: list[Path], progress: Progress, tell: OnEvent) -> None:
         raise TrainingError(f"No checkpoint of this run is whole (looked at {names}); start again with --overwrite.")
 
 
-def _keep_attention(base: BaseModel, progress: Progress, config: TrainConfig) -> None:
+def _keep_attention(parts: Assembly, config: TrainConfig) -> None:
     """A resumed run keeps the backend that ``auto`` found: measured again, another might win, with other roundings."""
-    kept = progress.record.attention
-    if config.model.attention == "auto" and kept and kept != base.attention.split()[0]:
-        base.attention = choose_attention(base.unet, kept)
-    progress.record.attention = base.attention.split()[0]
+    base, record = parts.base, parts.progress.record
+    if config.model.attention == "auto" and record.attention not in ("", base.attention.split()[0]):
+        base.attention = parts.facts["attention"] = choose_attention(base.unet, record.attention)
+    record.attention = base.attention.split()[0]
 
 
 def _stopped_early(folder: RunFolder, tell: OnEvent) -> TrainResult:
