@@ -154,7 +154,7 @@ def _parts(base: BaseModel, trained: set[str], sources: list[Latents], tell: OnE
         tell(Note("Encoding every picture once, so that the autoencoder can leave the GPU."))
         for source in sources:
             source.fill()
-    parts = Parts(base, trained, needs_vae=not cached)
+    parts = Parts(base, trained if cached else trained | {"vae"})
     parts.leave()
     return parts
 

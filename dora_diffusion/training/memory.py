@@ -15,17 +15,16 @@ from dora_diffusion.models import BaseModel
 class Parts:
     """Sends the parts of a base that the next steps do not need to the CPU, and fetches them for previews.
 
-    A text encoder is needed while it is trained, the autoencoder while latents are not all cached; the UNet always.
-    Where the base itself is on the CPU, nothing happens.
+    The UNet always stays. Where the base itself is on the CPU, nothing happens.
 
     Args:
-        trained: components that carry an adapter ("unet", "text_encoder").
-        needs_vae: whether the steps still encode pictures.
+        needed: what the steps use besides: text encoders by name while they are trained, or encode captions that are
+            drawn; "vae" while they encode pictures.
     """
 
-    def __init__(self, base: BaseModel, trained: set[str], needs_vae: bool):
+    def __init__(self, base: BaseModel, needed: set[str]):
         self._device = base.device
-        self._idle = idle_parts(base, trained, needs_vae) if base.device.type != "cpu" else {}
+        self._idle = idle_parts(base, needed) if base.device.type != "cpu" else {}
 
     @property
     def idle(self) -> list[str]:
@@ -50,14 +49,10 @@ class Parts:
             self.leave()
 
 
-def idle_parts(base: BaseModel, trained: set[str], needs_vae: bool) -> dict[str, nn.Module]:
-    """The parts, by name, whose outputs are cached and which are not trained."""
-    idle: dict[str, nn.Module] = {
-        name: part for name, part in base.adaptable().items() if name not in trained and part is not base.unet
-    }
-    if not needs_vae:
-        idle["vae"] = base.vae
-    return idle
+def idle_parts(base: BaseModel, needed: set[str]) -> dict[str, nn.Module]:
+    """The text encoders and the autoencoder, by name, without those that are needed."""
+    parts: dict[str, nn.Module] = {**base.adaptable(), "vae": base.vae}
+    return {name: part for name, part in parts.items() if name not in needed and part is not base.unet}
 
 
 def recompute_activations(base: BaseModel, trained: set[str]) -> None:

@@ -45,26 +45,26 @@ def sent(base: Base) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("trained", "needs_vae", "idle"),
+    ("needed", "idle"),
     [
-        ({"unet"}, True, ["text_encoder", "text_encoder_2"]),
-        ({"unet"}, False, ["text_encoder", "text_encoder_2", "vae"]),
-        ({"unet", "text_encoder"}, False, ["text_encoder_2", "vae"]),
-        ({"unet", "text_encoder", "text_encoder_2"}, True, []),
-        ({"text_encoder", "text_encoder_2"}, True, []),  # the UNet is needed, trained or not
+        ({"unet", "vae"}, ["text_encoder", "text_encoder_2"]),
+        ({"unet"}, ["text_encoder", "text_encoder_2", "vae"]),
+        ({"unet", "text_encoder"}, ["text_encoder_2", "vae"]),
+        ({"unet", "text_encoder", "text_encoder_2", "vae"}, []),
+        ({"text_encoder", "text_encoder_2", "vae"}, []),  # the UNet is needed, trained or not
     ],
 )
-def test_what_is_not_needed_leaves(trained: set[str], needs_vae: bool, idle: list[str]) -> None:
+def test_what_is_not_needed_leaves(needed: set[str], idle: list[str]) -> None:
     base: Any = Base("cuda")
-    parts = Parts(base, trained, needs_vae)
-    assert parts.idle == idle == list(idle_parts(base, trained, needs_vae))
+    parts = Parts(base, needed)
+    assert parts.idle == idle == list(idle_parts(base, needed))
     parts.leave()
     assert sent(base) == {name: ["cpu"] * (name in idle) for name in sent(base)}
 
 
 def test_everything_is_back_for_previews_and_leaves_again() -> None:
     base: Any = Base("cuda")
-    parts = Parts(base, {"unet"}, needs_vae=False)
+    parts = Parts(base, {"unet"})
     parts.leave()
     with pytest.raises(KeyError), parts.all_here():
         assert sent(base) == {"unet": [], **dict.fromkeys(["text_encoder", "text_encoder_2", "vae"], ["cpu", "cuda"])}
@@ -74,7 +74,7 @@ def test_everything_is_back_for_previews_and_leaves_again() -> None:
 
 def test_on_a_cpu_nothing_is_moved() -> None:
     base: Any = Base("cpu")
-    parts = Parts(base, {"unet"}, needs_vae=False)
+    parts = Parts(base, {"unet"})
     parts.leave()
     with parts.all_here():
         pass

@@ -24,7 +24,7 @@ from training_runs import (
 from dora_diffusion.config import RunConfig, TrainConfig
 from dora_diffusion.errors import MachineError
 from dora_diffusion.models import BaseModel
-from dora_diffusion.training import optim
+from dora_diffusion.training import assembly
 from dora_diffusion.training.events import Note, StepDone
 from dora_diffusion.training.recovery import Recovery, is_out_of_memory
 from dora_diffusion.training.stepper import Stepper
@@ -83,20 +83,18 @@ def at_most(samples: int) -> Callable[[BaseModel, Tensor], bool]:
 
 def spoil_update(patch: Patch, bad: list[int]) -> None:
     """Out of memory at the end of these updates, when everything has been moved already; each once."""
-    adamw, updates = optim.adamw, [0]
+    schedule_of, updates = assembly.learning_rate_schedule, [0]
 
-    def spoilt(*arguments: Any) -> torch.optim.Optimizer:
-        optimizer = adamw(*arguments)
+    def hook(*_: Any) -> None:
+        updates[0] += 1
+        if updates[0] in bad:
+            raise torch.OutOfMemoryError(FULL)
 
-        def hook(*_: Any) -> None:
-            updates[0] += 1
-            if updates[0] in bad:
-                raise torch.OutOfMemoryError(FULL)
-
+    def scheduled(optimizer: torch.optim.Optimizer, *arguments: Any) -> Any:
         optimizer.register_step_post_hook(hook)
-        return optimizer
+        return schedule_of(optimizer, *arguments)
 
-    patch.setattr(optim, "adamw", spoilt)
+    patch.setattr(assembly, "learning_rate_schedule", scheduled)
 
 
 def notes(heard: Heard) -> list[str]:

@@ -17,7 +17,7 @@ from dora_diffusion.config import TrainConfig
 from dora_diffusion.errors import TrainingError
 from dora_diffusion.formats import WEIGHTS_NAME
 from dora_diffusion.models import BaseModel
-from dora_diffusion.training import assembly, optim
+from dora_diffusion.training import assembly
 from dora_diffusion.training.batches import Batches
 from dora_diffusion.training.checkpoint import checkpoints
 from dora_diffusion.training.events import Note, StepDone
@@ -44,21 +44,28 @@ def with_injected(patch: Patch, change: Callable[[Adapter], None]) -> None:
     patch.setattr(assembly, "inject", injected)
 
 
+def with_optimizer(patch: Patch, change: Callable[[torch.optim.Optimizer], None]) -> None:
+    """Change every optimizer as soon as it is made: before it gets its schedule."""
+    schedule_of = assembly.learning_rate_schedule
+
+    def scheduled(optimizer: torch.optim.Optimizer, *arguments: Any) -> Any:
+        change(optimizer)
+        return schedule_of(optimizer, *arguments)
+
+    patch.setattr(assembly, "learning_rate_schedule", scheduled)
+
+
 def after_updates(patch: Patch, change: Callable[[torch.optim.Optimizer], None]) -> None:
     """Let ``change`` spoil what every update of the optimizer leaves."""
-    adamw = optim.adamw
 
-    def spoilt(*arguments: Any) -> torch.optim.Optimizer:
-        optimizer = adamw(*arguments)
+    def hook(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        with torch.no_grad():
+            change(optimizer)
 
-        def hook(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-            with torch.no_grad():
-                change(optimizer)
-
+    def watch(optimizer: torch.optim.Optimizer) -> None:
         optimizer.register_step_post_hook(hook)
-        return optimizer
 
-    patch.setattr(optim, "adamw", spoilt)
+    with_optimizer(patch, watch)
 
 
 def spoil_latents(patch: Patch, bad: set[int]) -> None:
@@ -273,15 +280,11 @@ def test_a_tensor_that_is_put_back_after_every_update(tmp_path: Path, monkeypatc
 
 
 def test_a_learning_rate_of_nothing(tmp_path: Path, monkeypatch: Patch) -> None:
-    adamw = optim.adamw
+    def still(optimizer: torch.optim.Optimizer) -> None:
+        for group in optimizer.param_groups[3:]:  # after the UNet's A, B and magnitudes
+            group["lr"] = 0.0
 
-    def still(adapter: Adapter, config: Any) -> torch.optim.Optimizer:
-        optimizer = adamw(adapter, config)
-        for group, buffer in zip(optimizer.param_groups, adapter.buffers, strict=True):
-            group["lr"] *= buffer.component == "unet"
-        return optimizer
-
-    monkeypatch.setattr(optim, "adamw", still)
+    with_optimizer(monkeypatch, still)
     monkeypatch.setattr(life, "STEPS", 4)
     config = small_config(tmp_path / "run", 6, adapter={"train_text_encoder": True, "rank": 1})
     fails(config, "The learning rate of text_encoder was 0 in all of the first 4 steps.*--lr_warmup_steps")
@@ -303,6 +306,25 @@ def test_life_is_judged_over_the_parts_of_a_run(tmp_path: Path, monkeypatch: Pat
     kill_layer(monkeypatch, LAYER)
     run_it(small_config(tmp_path / "dead", 4), stop_after=2)
     fails(small_config(tmp_path / "dead", 4), "had no gradient in 4 steps")
+
+
+def test_a_text_encoder_that_was_stopped_is_not_waited_for(tmp_path: Path, monkeypatch: Patch) -> None:
+    """Stopped after its first step: B has moved, and A never had a gradient."""
+
+    def stop(adapter: Adapter) -> Callable[[Any], None]:
+        def listen(event: Any) -> None:
+            if isinstance(event, StepDone):
+                for plan in adapter.plans:
+                    slot = adapter.layers[plan.name].slot
+                    for leaf in (slot.A, slot.B, slot.magnitude):
+                        leaf.requires_grad_(plan.component == "unet")
+
+        return listen
+
+    made: list[Adapter] = []
+    with_injected(monkeypatch, made.append)
+    config = small_config(tmp_path / "run", 4, adapter={"train_text_encoder": True, "rank": 1})
+    assert run_it(config, lambda event: stop(made[0])(event)).step == 4
 
 
 def test_sentinels_change_nothing(finished_run: Path, tmp_path: Path) -> None:

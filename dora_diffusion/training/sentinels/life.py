@@ -51,8 +51,9 @@ class Life(Sentinel):
             return
         record.watched += 1
         if losses.applied:
+            trained = self._trained()
             for component, rate in self._rates.items():
-                record.moving[component] = record.moving.get(component, 0) + (rate > 0)
+                record.moving[component] = record.moving.get(component, 0) + (rate > 0 and component in trained)
             for names, _, gradient in self._stacks():
                 if names in self._seen:
                     self._seen[names] |= gradient.flatten(1).any(1)
@@ -79,7 +80,8 @@ class Life(Sentinel):
         record = self.progress.record
         silent = [name for name in record.without_gradient if self._had_time(name)]
         still = [name for name in record.unmoved if self._had_time(name)]
-        frozen = sorted({_component(name) for name in record.unmoved if not record.moving.get(_component(name))})
+        at_rest = {_component(name) for name in record.unmoved} & self._trained()
+        frozen = sorted(component for component in at_rest if not record.moving.get(component))
         if record.watched == STEPS:
             self._start.clear()
             self._seen.clear()
@@ -100,6 +102,11 @@ class Life(Sentinel):
                 f"The learning rate of {' and '.join(frozen)} was 0 in all of the first {STEPS} steps: nothing moved. "
                 "Check --lr_scheduler, --lr_warmup_steps and the learning rates."
             )
+
+    def _trained(self) -> set[str]:
+        """The components that are still trained: a text encoder may be stopped on the way."""
+        adapter = self.progress.adapter
+        return {plan.component for plan in adapter.plans if adapter.layers[plan.name].slot.B.requires_grad}
 
     def _had_time(self, name: str) -> bool:
         """Whether enough steps moved its component for this tensor to have shown life."""
