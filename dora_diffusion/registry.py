@@ -82,6 +82,7 @@ ATTENTION_BACKENDS = Registry(
     "attention backend",
     {
         "sdpa": "dora_diffusion.models.attention:SDPA",
+        "flash": "dora_diffusion.models.attention:FLASH",
         "xformers": "dora_diffusion.models.attention:XFORMERS",
     },
 )

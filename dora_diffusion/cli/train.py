@@ -44,6 +44,9 @@ def run_config(config: TrainConfig, notes: Sequence[str] = ()) -> int:
     if is_first_process():
         for note in notes:
             bar(Note(note))
+    if config.run.plan_only:
+        train(config, bar)
+        return 0
     with stop_on_signals() as stop:
         try:
             train(config, everyone(bar, MetricsFile(folder), status), stop.is_set)

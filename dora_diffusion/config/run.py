@@ -15,6 +15,9 @@ class RunConfig(Settings):
     train_batch_size: int = identity(1, "photos a step and process (as many class images beside them)", ge=1)
     gradient_accumulation_steps: int = identity(1, "batches summed into one optimizer step", ge=1)
     gradient_checkpointing: bool = free(False, "recompute activations in the backward pass: slower, far less memory")
+    auto_memory: bool = free(
+        False, "on out-of-memory take the next smaller setting that keeps the arithmetic, and do the step again"
+    )
     mixed_precision: Literal["no", "fp16", "bf16"] | None = identity(
         None, "precision of the frozen base; adapters are always fp32; left out, accelerate's setting"
     )
@@ -48,3 +51,5 @@ class RunConfig(Settings):
         None, "repository on the hub, owner/name; left out, the name of output_dir among your own", min_length=1
     )
     overwrite: bool = free(False, "start again in a folder that holds a run")
+    sentinels: bool = free(True, "watch the run for what goes wrong in silence, and stop it with the cause")
+    plan_only: bool = free(False, "take two steps, tell the memory and time the run needs, and write nothing")

@@ -48,6 +48,15 @@ class Latents:
         ]
         return torch.stack(latents) * self._scaling_factor
 
+    def can_be_filled(self) -> bool:
+        """Whether every view can be encoded once for all."""
+        return self._cache and self.photos.fixed_views() is not None
+
+    def fill(self) -> None:
+        """Encode every view now, so that the autoencoder is not needed any more. See ``can_be_filled``."""
+        for view in self.photos.fixed_views() or []:
+            self._distribution(view)
+
     def framing(self, seed: int, samples: list[int]) -> Tensor:
         """(b, 6) float32, pixels: of each sample what ``Photos.framing`` says."""
         return torch.tensor([self.photos.framing(self.photos.view(seed, sample)) for sample in samples]).float()

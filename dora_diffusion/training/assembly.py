@@ -22,6 +22,7 @@ from dora_diffusion.training.ema import Ema
 from dora_diffusion.training.events import ClassImages, Note, OnEvent, ShouldStop
 from dora_diffusion.training.hardware import base_dtype
 from dora_diffusion.training.latent_cache import latents_on_disk
+from dora_diffusion.training.memory import Parts, recompute_activations
 from dora_diffusion.training.optim import learning_rate_schedule
 from dora_diffusion.training.prior import class_images, given_class_images
 from dora_diffusion.training.prior_prediction import PriorPrediction
@@ -46,6 +47,12 @@ class Assembly:
     progress: Progress
     prior_prediction: PriorPrediction | None
     facts: dict[str, str]
+    parts: Parts
+
+    @property
+    def trained(self) -> set[str]:
+        """The components that carry the adapter."""
+        return {buffer.component for buffer in self.progress.adapter.buffers}
 
 
 def photo_paths(config: TrainConfig) -> list[Path]:
@@ -83,10 +90,14 @@ def assemble(
     # After the class images and the digest: both are the untouched base's.
     digest = base_digest(base)
     adapter = inject(base, config.adapter, config.run.seed)
+    trained = {buffer.component for buffer in adapter.buffers}
+    if config.run.gradient_checkpointing:
+        recompute_activations(base, trained)
     noise_schedule = _noise_schedule(base)
     prompts = [*photos.fixed_captions(), *(prior.photos.fixed_captions() if prior else [])]
+    instance = _latents(base, photos, config)
     batches = Batches(
-        _latents(base, photos, config),
+        instance,
         prior,
         Prompts(base, list(dict.fromkeys(prompts)), config.adapter.train_text_encoder),
         seed=config.run.seed,
@@ -111,7 +122,10 @@ def assemble(
     progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard, ema=ema)
     prior_prediction = _prior_prediction(base, adapter, noise_schedule, config)
     facts = _facts(base, progress, accelerator, config, subject_facts(data, files, photos))
-    return Assembly(base, noise_schedule, batches, progress, prior_prediction, facts)
+    # Last: what was encoded until here needed every part on the device.
+    needed = trained | (base.adaptable().keys() if data.caption_shuffle else set())
+    parts = _parts(base, needed, [instance] if prior is None else [instance, prior], tell)
+    return Assembly(base, noise_schedule, batches, progress, prior_prediction, facts, parts)
 
 
 def _load(config: TrainConfig, accelerator: Accelerator) -> BaseModel:
@@ -130,8 +144,6 @@ def _load(config: TrainConfig, accelerator: Accelerator) -> BaseModel:
     base.freeze()
     base.to(accelerator.device)
     base.attention = choose_attention(base.unet, model.attention)
-    if config.run.gradient_checkpointing:
-        base.unet.enable_gradient_checkpointing()
     return base
 
 
@@ -173,6 +185,18 @@ def _prior_prediction(
 def _latents(base: BaseModel, photos: Photos, config: TrainConfig) -> Latents:
     on_disk = latents_on_disk(base) if config.data.cache_latents_to_disk else None
     return Latents(photos, base.encode_images, base.vae.config.scaling_factor, config.data.cache_latents, on_disk)
+
+
+def _parts(base: BaseModel, needed: set[str], sources: list[Latents], tell: OnEvent) -> Parts:
+    """What the steps need on the device; where that saves a GPU the autoencoder, everything is encoded now."""
+    cached = base.device.type != "cpu" and all(source.can_be_filled() for source in sources)
+    if cached:
+        tell(Note("Encoding every picture once, so that the autoencoder can leave the GPU."))
+        for source in sources:
+            source.fill()
+    parts = Parts(base, needed if cached else needed | {"vae"})
+    parts.leave()
+    return parts
 
 
 def _noise_schedule(base: BaseModel) -> Any:

@@ -1,6 +1,7 @@
 """Batches as a function of (seed, step): nothing is iterated, so nothing has to be restored."""
 
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -112,6 +113,16 @@ class Batches:
     def global_batch(self) -> int:
         """Photos in one optimizer step over all processes."""
         return self._batch_size * self._accumulation * self._processes
+
+    def fixed_captions(self) -> list[str]:
+        """The prompts that can be told before anything is drawn, each once."""
+        return list(dict.fromkeys(text for _, source in self._sources for text in source.photos.fixed_captions()))
+
+    def split(self, factor: int) -> "Batches":
+        """The same samples of every step, in ``factor`` times as many batches, each a ``factor``-th the size."""
+        parts = copy(self)
+        parts._batch_size, parts._accumulation = self._batch_size // factor, self._accumulation * factor
+        return parts
 
     def batch(self, step: int, micro_step: int) -> Batch:
         """The batch of optimizer step ``step`` (from 0) and micro-step ``micro_step`` for this process."""

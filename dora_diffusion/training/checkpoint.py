@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dora_diffusion.errors import FormatError, MachineError, TrainingError
 from dora_diffusion.formats import read_safetensors, safetensors_bytes, write_bytes
 from dora_diffusion.training.ema import Ema
 from dora_diffusion.training.optimizer_state import optimizer_state, restore_optimizer
+from dora_diffusion.training.record import Record
 
 ADAPTER, OPTIMIZER, EMA, TRAINER = "adapter.safetensors", "optimizer.safetensors", "ema.safetensors", "trainer.json"
 MANIFEST = "manifest.json"  # name -> {"size": bytes, "blake2b": hexadecimal} of every other file
@@ -32,6 +33,7 @@ class Progress:
     guard: dict[str, Any]
     step: int = 0
     ema: Ema | None = None
+    record: Record = field(default_factory=Record)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -105,6 +107,7 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
     if progress.scaler and trainer["scaler"]:
         progress.scaler.load_state_dict(trainer["scaler"])
     progress.step = trainer["step"]
+    progress.record = Record(**trainer["record"])
 
 
 def _contents(progress: Progress) -> dict[str, bytes]:
@@ -116,6 +119,7 @@ def _contents(progress: Progress) -> dict[str, bytes]:
         "schedule": _plain(progress.schedule.state_dict()),
         "scaler": progress.scaler.state_dict() if progress.scaler else None,
         "guard": progress.guard,
+        "record": asdict(progress.record),
     }
     contents = {
         ADAPTER: safetensors_bytes({buffer.name: buffer.parameter for buffer in progress.adapter.buffers}, {}),

@@ -39,6 +39,7 @@ class StepDone:
 
     ``instance_loss`` and ``prior_loss`` are the terms as they are minimised: timestep weights and masks are in them,
     ``prior_loss_weight`` is not; ``loss`` is their sum, the second times ``prior_loss_weight``.
+    ``applied``: False for a step that was left out because its loss or gradient was not finite.
     """
 
     step: int
@@ -49,6 +50,23 @@ class StepDone:
     lr: float
     step_ms: float
     seconds_left: float
+    applied: bool = True
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What the run will need, measured on two of its steps; previews are not counted.
+
+    ``peak_gib`` of ``total_gib`` of ``device``'s memory; ``seconds`` for the steps that are left.
+    """
+
+    peak_gib: float
+    total_gib: float
+    device: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.peak_gib:.1f} GiB of {self.total_gib:.0f} GiB ({self.device}), {_about(self.seconds)}"
 
 
 @dataclass(frozen=True)
@@ -76,9 +94,16 @@ class Finished:
     stopped: bool
 
 
-Event = Note | ClassImages | RunStarted | StepDone | PreviewReady | Saved | Finished
+Event = Note | ClassImages | RunStarted | Planned | StepDone | PreviewReady | Saved | Finished
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
+
+
+def _about(seconds: float) -> str:
+    """A length of time as people say it."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 90 * 60 else f"about {seconds / 3600:.1f} h"
 
 
 class StoppedEarlyError(Exception):

@@ -47,6 +47,8 @@ def make_accelerator(config: RunConfig) -> Accelerator:
         ) from None
     _check(accelerator)
     torch.backends.cuda.matmul.allow_tf32 = config.allow_tf32
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     return accelerator
 
 

@@ -1,6 +1,7 @@
 """What listens to a run: a progress bar, the metrics file, the status file."""
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from dora_diffusion.training.events import (
     Finished,
     Note,
     OnEvent,
+    Planned,
     PreviewReady,
     RunStarted,
     Saved,
@@ -49,6 +51,8 @@ class ProgressBar:
                 for name, fact in facts.items():
                     self._say(f"{name:>10}: {fact}")
                 self._turn("training", step, total)
+            case Planned():
+                self._say(f"{'plan':>10}: {event}")
             case StepDone():
                 self._turn("training", event.step, event.max_train_steps, loss=f"{event.loss:.4f}")
             case PreviewReady(step, paths):
@@ -93,12 +97,14 @@ class MetricsFile:
         if isinstance(event, StepDone):
             row = {
                 "step": event.step,
-                "loss": event.loss,
-                "instance_loss": event.instance_loss,
-                "prior_loss": event.prior_loss,
+                "loss": _number(event.loss),
+                "instance_loss": _number(event.instance_loss),
+                "prior_loss": _number(event.prior_loss),
                 "lr": event.lr,
                 "step_ms": round(event.step_ms, 2),
             }
+            if not event.applied:
+                row["applied"] = False
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
 
@@ -127,9 +133,8 @@ class StatusFile:
             case RunStarted():
                 self._write(state="training", step=event.step, message="")
             case StepDone():
-                self._write(
-                    state="training", step=event.step, loss=event.loss, seconds_left=round(event.seconds_left, 1)
-                )
+                left = round(event.seconds_left, 1)
+                self._write(state="training", step=event.step, loss=_number(event.loss), seconds_left=left)
             case Saved():
                 self._write(state="training")
             case Finished(step, _, stopped):
@@ -150,3 +155,8 @@ class StatusFile:
             fresh = self._path.with_name(f".{self._path.name}.writing")
             fresh.write_text(json.dumps(self._status), encoding="utf-8")
             fresh.replace(self._path)
+
+
+def _number(value: float | None) -> float | None:
+    """``value`` as JSON can hold it: what is not finite is null."""
+    return value if value is not None and math.isfinite(value) else None

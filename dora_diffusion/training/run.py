@@ -11,6 +11,7 @@ from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.fields import value_at, walk
 from dora_diffusion.errors import FormatError, TrainingError
 from dora_diffusion.formats import WEIGHTS_NAME
+from dora_diffusion.models import choose_attention
 from dora_diffusion.registry import FORMATS, OPTIMIZERS
 from dora_diffusion.training.assembly import Assembly, assemble, photo_paths
 from dora_diffusion.training.card import write_card
@@ -19,6 +20,7 @@ from dora_diffusion.training.events import (
     Finished,
     Note,
     OnEvent,
+    Planned,
     PreviewReady,
     RunStarted,
     Saved,
@@ -28,25 +30,33 @@ from dora_diffusion.training.events import (
     ignore,
     never,
 )
-from dora_diffusion.training.hardware import keep_freed_memory, make_accelerator, show_pictures, start_trackers
+from dora_diffusion.training.hardware import make_accelerator, show_pictures, start_trackers
 from dora_diffusion.training.hub import Hub, connect
+from dora_diffusion.training.memory import recompute_activations
 from dora_diffusion.training.optim import notes_on
+from dora_diffusion.training.planner import WORTH_TELLING, Planner
 from dora_diffusion.training.preview import draw_previews, pictures_by_prompt, validation_prompts
 from dora_diffusion.training.published import published_as, published_weights
+from dora_diffusion.training.recovery import Recovery
 from dora_diffusion.training.remarks import remarks
 from dora_diffusion.training.run_folder import RunFolder
+from dora_diffusion.training.sentinels import Sentinels, Watched
 from dora_diffusion.training.stepper import Losses, Stepper
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to. ``stopped``: it can go on; ``loss``: of the last step, NaN when none was done."""
+    """What a run came to. ``stopped``: it can go on; ``loss``: of the last step, NaN when none was done.
+
+    ``plan``: with ``plan_only``, what the run would need; nothing was written.
+    """
 
     output_dir: Path
     adapter: Path
     step: int
     stopped: bool
     loss: float
+    plan: Planned | None = None
 
 
 def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldStop = never) -> TrainResult:
@@ -67,27 +77,22 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
     _check_prompts(config)
     accelerator = make_accelerator(config.run)
     tell = on_event if accelerator.is_main_process else ignore
-    hub = connect(config.run) if accelerator.is_main_process else None
+    hub = connect(config.run) if accelerator.is_main_process and not config.run.plan_only else None
     if folder.is_finished():
         return _already_finished(folder, hub, tell)
     OPTIMIZERS.load(config.optim.optimizer).check(config.optim, accelerator.device)
     points = [] if config.run.overwrite else folder.resume_points()
-    if accelerator.device.type == "cpu":
-        keep_freed_memory()
     try:
         parts = assemble(config, paths, accelerator, tell, should_stop)
     except StoppedEarlyError:
         return _stopped_early(folder, tell)
     for remark in (*notes_on(config), *remarks(config, parts.base)):
         tell(Note(remark))
-    if hub:
-        hub.make_repository()
-    if accelerator.is_main_process:
-        folder.open()
-    accelerator.wait_for_everyone()
     _resume(points, parts.progress, tell)
-    if accelerator.is_main_process:
-        folder.drop_metrics_after(parts.progress.step)
+    _keep_attention(parts, config)
+    if config.run.plan_only:
+        return _Run(config, folder, parts, accelerator, tell).plan()
+    _open(folder, hub, accelerator, parts.progress.step)
     start_trackers(accelerator, {name: value_at(config, name) for name, _ in walk(TrainConfig)})
     tell(RunStarted(folder.path, parts.progress.step, config.run.max_train_steps, parts.facts))
     result = _Run(config, folder, parts, accelerator, tell).go(should_stop)
@@ -102,6 +107,16 @@ def _check_prompts(config: TrainConfig) -> None:
     if config.prior.with_prior_preservation:
         config.class_prompt()
     validation_prompts(config)
+
+
+def _open(folder: RunFolder, hub: Hub | None, accelerator: Accelerator, step: int) -> None:
+    """The first that is written, after everything that can be refused."""
+    if hub:
+        hub.make_repository()
+    if accelerator.is_main_process:
+        folder.open()
+        folder.drop_metrics_after(step)
+    accelerator.wait_for_everyone()
 
 
 def _already_finished(folder: RunFolder, hub: Hub | None, tell: OnEvent) -> TrainResult:
@@ -132,6 +147,14 @@ def _resume(points: list[Path], progress: Progress, tell: OnEvent) -> None:
         raise TrainingError(f"No checkpoint of this run is whole (looked at {names}); start again with --overwrite.")
 
 
+def _keep_attention(parts: Assembly, config: TrainConfig) -> None:
+    """A resumed run keeps the backend that ``auto`` found: measured again, another might win, with other roundings."""
+    base, record = parts.base, parts.progress.record
+    if config.model.attention == "auto" and record.attention not in ("", base.attention.split()[0]):
+        base.attention = parts.facts["attention"] = choose_attention(base.unet, record.attention)
+    record.attention = base.attention.split()[0]
+
+
 def _stopped_early(folder: RunFolder, tell: OnEvent) -> TrainResult:
     tell(Note("Stopped before the first step; the class images made so far are kept."))
     return TrainResult(folder.path, folder.path / WEIGHTS_NAME, folder.steps_done(), True, float("nan"))
@@ -144,8 +167,8 @@ class _Run:
         self, config: TrainConfig, folder: RunFolder, parts: Assembly, accelerator: Accelerator, tell: OnEvent
     ):
         self.config, self.folder, self.accelerator, self.tell = config, folder, accelerator, tell
-        self.base, self.progress = parts.base, parts.progress
-        self.stepper = Stepper(
+        self.base, self.progress, self.parts = parts.base, parts.progress, parts.parts
+        stepper = Stepper(
             parts.base.predict,
             parts.noise_schedule,
             parts.batches,
@@ -158,18 +181,46 @@ class _Run:
             prior_prediction=parts.prior_prediction,
             text_encoder_steps=config.optim.text_encoder_steps(config.run.max_train_steps),
         )
+        self.planner = Planner(accelerator.device)
+        self.recovery = Recovery(
+            config,
+            stepper,
+            parts.progress,
+            recompute=lambda: recompute_activations(parts.base, parts.trained),
+            on_change=self.planner.restart,
+            processes=accelerator.num_processes,
+            tell=tell,
+        )
+        self.sentinels = Sentinels(Watched(config, parts.base, parts.batches, parts.progress, folder.path, tell))
+
+    def plan(self) -> TrainResult:
+        """Take the steps that the plan is made from, and leave."""
+        done, planned = self.progress.step, None
+        while planned is None:
+            self.planner.begin_step()
+            loss = self.recovery.step().total
+            planned = self.planner.end_step(self.config.run.max_train_steps - done)
+        self.tell(planned)
+        return TrainResult(self.folder.path, self.folder.path / WEIGHTS_NAME, done, True, loss, planned)
 
     def go(self, should_stop: ShouldStop) -> TrainResult:
         run = self.config.run
+        self.sentinels.before_run()
         loss, stopped, usual_ms = float("nan"), False, 0.0
         while self.progress.step < run.max_train_steps and not stopped:
+            self.sentinels.before_step()
+            self.planner.begin_step()
             began = time.perf_counter()
             rate = self.progress.schedule.get_last_lr()[0]
-            losses = self.stepper.step()
+            losses = self.recovery.step()
             step_ms = 1000 * (time.perf_counter() - began)
+            planned = self.planner.end_step(run.max_train_steps - self.progress.step)
             usual_ms = step_ms if not usual_ms else 0.9 * usual_ms + 0.1 * step_ms
             loss, step = losses.total, self.progress.step
             self._report(losses, rate, step_ms, usual_ms)
+            self.sentinels.after_step(losses)
+            if planned is not None and run.max_train_steps - step >= WORTH_TELLING:
+                self.tell(planned)
             if run.validation_prompt and self._preview_is_due():
                 self._preview()
             stopped = self._anybody(should_stop()) and step < run.max_train_steps
@@ -194,7 +245,15 @@ class _Run:
         step, total = self.progress.step, self.config.run.max_train_steps
         prior = losses.prior if self.config.prior.with_prior_preservation else None
         event = StepDone(
-            step, total, losses.total, losses.instance, prior, rate, step_ms, (total - step) * usual_ms / 1000
+            step,
+            total,
+            losses.total,
+            losses.instance,
+            prior,
+            rate,
+            step_ms,
+            (total - step) * usual_ms / 1000,
+            losses.applied,
         )
         if self.accelerator.trackers:
             values = {
@@ -212,7 +271,7 @@ class _Run:
 
     def _preview(self) -> None:
         if self.accelerator.is_main_process:
-            with published_weights(self.progress):
+            with self.parts.all_here(), published_weights(self.progress):
                 paths = draw_previews(self.base, self.config, self.progress.step)
             if self.accelerator.trackers:
                 show_pictures(self.accelerator, pictures_by_prompt(paths), self.progress.step)
@@ -220,6 +279,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _checkpoint(self) -> None:
+        self.sentinels.before_save()
         if self.accelerator.is_main_process:
             path = save_checkpoint(self.folder.path, self.progress, self.config.run.checkpoints_total_limit)
             self.tell(Saved(self.progress.step, path))

@@ -1,5 +1,7 @@
 """One optimizer step: micro-steps, gradients finished, averaged, clipped, applied."""
 
+import math
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -22,12 +24,14 @@ class Losses:
     """Means over the global batch.
 
     ``instance`` and ``prior`` are the two terms as they are minimised, timestep weights and masks in them, before the
-    prior term is multiplied by ``prior_loss_weight``; ``total`` is their sum after it.
+    prior term is multiplied by ``prior_loss_weight``; ``total`` is their sum after it. ``applied``: False where loss or
+    gradient was not finite and nothing was moved.
     """
 
     total: float
     instance: float
     prior: float
+    applied: bool = True
 
 
 class Stepper:
@@ -73,7 +77,7 @@ class Stepper:
         self._text_encoder_steps = text_encoder_steps
 
     def step(self) -> Losses:
-        """Do step ``progress.step`` and count it."""
+        """Do step ``progress.step`` and count it. The gradients stay as they were applied until the next step."""
         adapter = self._progress.adapter
         adapter.zero_grad()
         adapter.prepare()
@@ -81,13 +85,22 @@ class Stepper:
         if stopped:
             stop_gradients_of_text_encoders(adapter)
         losses = [self._micro_step(k) for k in range(self._accumulation)]
+        length = self._finish_gradients()
+        means = self._accelerator.reduce(torch.stack(losses).mean(0), reduction="mean")
+        # The one wait for the device in a step, and before the update: what is not finite must not be applied.
+        total, instance, prior, length_found = torch.cat([means, length[None]]).tolist()
+        applied = math.isfinite(total) and math.isfinite(length_found)
         with text_encoders_held_still(self._progress.optimizer) if stopped else nullcontext():
-            self._update()
+            self._update(applied)
         self._progress.step += 1
-        if self._progress.ema is not None:
+        if applied and self._progress.ema is not None:
             self._progress.ema.update(self._progress.step)
-        total, instance, prior = self._accelerator.reduce(torch.stack(losses).mean(0), reduction="mean").tolist()
-        return Losses(total, instance, prior)
+        return Losses(total, instance, prior, applied)
+
+    def split(self, factor: int) -> None:
+        """From now on the same samples of a step in ``factor`` times as many batches, each a ``factor``-th the size."""
+        self._batches = self._batches.split(factor)
+        self._accumulation *= factor
 
     def _micro_step(self, k: int) -> Tensor:
         """Backpropagate one batch; the detached (total, instance, prior) losses."""
@@ -103,18 +116,25 @@ class Stepper:
         batch = self._batches.batch(self._progress.step, k)
         return batch if self._prior_prediction is None else self._prior_prediction.beside(batch)
 
-    def _update(self) -> None:
-        adapter, optimizer, scaler = self._progress.adapter, self._progress.optimizer, self._progress.scaler
+    def _finish_gradients(self) -> Tensor:
+        """Average, unscale, complete and clip the gradients; their length before the clipping."""
+        adapter, scaler = self._progress.adapter, self._progress.scaler
         parameters = [buffer.parameter for buffer in adapter.buffers]
         average_gradients(self._accelerator, [p.grad for p in parameters if p.grad is not None])
         if scaler:
-            scaler.unscale_(optimizer)
+            scaler.unscale_(self._progress.optimizer)
         adapter.finish_gradients()
-        if self._max_grad_norm:
-            torch.nn.utils.clip_grad_norm_(parameters, self._max_grad_norm)
-        if scaler:
+        return torch.nn.utils.clip_grad_norm_(parameters, self._max_grad_norm or math.inf)
+
+    def _update(self, applied: bool) -> None:
+        optimizer, scaler = self._progress.optimizer, self._progress.scaler
+        if applied and scaler:
             scaler.step(optimizer)
-            scaler.update()
-        else:
+        elif applied:
             optimizer.step()
-        self._progress.schedule.step()
+        if scaler:
+            scaler.update()
+        with warnings.catch_warnings():
+            if not applied:  # the first of all left out is no mistake in the order of calls
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            self._progress.schedule.step()

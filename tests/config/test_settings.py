@@ -99,7 +99,7 @@ def test_an_unknown_name_gets_a_hint() -> None:
         (DataConfig, {"resolution": 100}, "resolution must be a multiple of 8, got 100"),
         (DataConfig, {"trigger": ""}, "trigger must have at least 1 character"),
         (ModelConfig, {"pretrained_model_name_or_path": ""}, "must have at least 1 character, got ''"),
-        (ModelConfig, {"attention": "flash"}, "Unknown attention backend 'flash'; known: sdpa, xformers."),
+        (ModelConfig, {"attention": "flush"}, "Unknown attention backend 'flush'; known: sdpa, flash, xformers."),
         (PriorConfig, {"num_class_images": 0}, "num_class_images must be greater than or equal to 1, got 0"),
         (GenerateConfig, {"height": 100}, "height must be a multiple of 8, got 100"),
         (GenerateConfig, {"strength": float("nan")}, "strength must be"),

@@ -144,3 +144,14 @@ def test_a_named_checkpoint_is_gone_back_to(finished_run: Path, copy_of_finished
     assert [event.step for event in heard.of(StepDone)] == [2, 3, 4]
     assert checkpoint_bytes(folder, 3) == checkpoint_bytes(finished_run, 3)
     assert [row["step"] for row in metrics(folder)] == [1, 2, 3, 4]
+
+
+def test_a_resumed_run_keeps_the_attention_that_was_found(tmp_path: Path) -> None:
+    """Where ``auto`` would take another now: here flash was asked for, and auto is sdpa."""
+    run_it(small_config(tmp_path / "run", 4, model={"attention": "flash"}), stop_after=2)
+    heard = Heard()
+    run_it(small_config(tmp_path / "run", 4), heard)
+    assert [event.facts["attention"] for event in heard.of(RunStarted)] == ["flash"]
+    heard.clear()
+    run_it(small_config(tmp_path / "fresh", 4), heard)
+    assert [event.facts["attention"] for event in heard.of(RunStarted)] == ["sdpa"]
