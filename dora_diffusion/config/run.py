@@ -26,7 +26,7 @@ class RunConfig(Settings):
     )
     cpu: bool = free(False, "train on the CPU even where there is a GPU")
     checkpointing_steps: int = free(
-        100, "write checkpoint-<step>/ every so many steps; 0 writes none but the last", ge=0
+        100, "write checkpoint-<step>/ every so many steps; 0 writes none but that of the end", ge=0
     )
     checkpoints_total_limit: int | None = free(
         3, "keep this many checkpoints, deleting the oldest; None keeps all", ge=1

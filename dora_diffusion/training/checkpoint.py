@@ -1,4 +1,8 @@
-"""``checkpoint-<step>/``: everything that a run's next step depends on. Complete, or not there."""
+"""``checkpoint-<step>/``: everything that a run's next step depends on. Complete, or not there.
+
+A run that is done leaves the same in ``final-<step>/``, unless that step has a checkpoint anyway: checkpoints are those
+of diffusers' scripts, and a run can be extended from its very end.
+"""
 
 import json
 import os
@@ -19,6 +23,7 @@ from dora_diffusion.training.optimizer_state import optimizer_state, restore_opt
 from dora_diffusion.training.record import Record
 
 ADAPTER, OPTIMIZER, EMA, TRAINER = "adapter.safetensors", "optimizer.safetensors", "ema.safetensors", "trainer.json"
+CHECKPOINT, FINAL = "checkpoint", "final"  # what a folder is called before its step
 MANIFEST = "manifest.json"  # name -> {"size": bytes, "blake2b": hexadecimal} of every other file
 
 
@@ -38,8 +43,13 @@ class Progress:
 
 def checkpoints(folder: Path) -> list[Path]:
     """A run's checkpoints, oldest first. One that lost a file counts: loading it says so, skipping it would not."""
-    named = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-[0-9]+", path.name)]
+    named = [path for path in folder.glob("*-*") if re.fullmatch(rf"({CHECKPOINT}|{FINAL})-[0-9]+", path.name)]
     return sorted((path for path in named if path.is_dir()), key=step_of)
+
+
+def drafts(folder: Path) -> list[Path]:
+    """What a process leaves that is killed as it writes or deletes a checkpoint."""
+    return [path for name in (CHECKPOINT, FINAL) for path in folder.glob(f".{name}-*")]
 
 
 def step_of(checkpoint: Path) -> int:
@@ -47,21 +57,21 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.split("-")[1])
 
 
-def save_checkpoint(folder: Path, progress: Progress, keep: int | None) -> Path:
-    """Write ``checkpoint-<step>`` into a temporary folder, flush, rename; then delete what is over the limit.
+def save_checkpoint(folder: Path, progress: Progress, keep: int | None, name: str = CHECKPOINT) -> Path:
+    """Write ``<name>-<step>`` into a temporary folder, flush, rename; then delete what is over the limit.
 
     Raises:
         MachineError: the disk is full or not writable; what was there stays.
     """
-    target = folder / f"checkpoint-{progress.step}"
+    target = folder / f"{name}-{progress.step}"
     fresh = folder / f".{target.name}.writing"
-    for leftover in folder.glob(".checkpoint-*"):  # of a process that was killed
+    for leftover in drafts(folder):
         shutil.rmtree(leftover, ignore_errors=True)
     try:
         fresh.mkdir(parents=True)
         contents = _contents(progress)
-        for name, content in {**contents, MANIFEST: _manifest(contents)}.items():
-            write_bytes(fresh / name, content)
+        for file, content in {**contents, MANIFEST: _manifest(contents)}.items():
+            write_bytes(fresh / file, content)
         _remove(target)
         fresh.replace(target)
         _sync_folder(folder)
@@ -160,11 +170,19 @@ def _digest(content: bytes) -> str:
 
 
 def _rotate(folder: Path, newest: Path, keep: int | None) -> None:
-    """Delete the oldest but for ``keep``, which count the one just written whatever its number."""
+    """Delete the oldest but for ``keep``, which count the one just written whatever its number, and earlier ends."""
+    if keep is None:
+        return
     older = [path for path in checkpoints(folder) if path != newest]
-    if keep is not None:
-        for path in older[: max(0, len(older) - keep + 1)]:
-            _remove(path)
+    ends = [path for path in older if _is_end(path)]
+    others = [path for path in older if not _is_end(path)]
+    room = keep if _is_end(newest) else keep - 1
+    for path in (*ends, *others[: max(0, len(others) - room)]):
+        _remove(path)
+
+
+def _is_end(checkpoint: Path) -> bool:
+    return checkpoint.name.startswith(FINAL)
 
 
 def _remove(checkpoint: Path) -> None:

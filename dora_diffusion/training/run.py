@@ -15,7 +15,7 @@ from dora_diffusion.models import choose_attention
 from dora_diffusion.registry import FORMATS, OPTIMIZERS
 from dora_diffusion.training.assembly import Assembly, assemble, photo_paths
 from dora_diffusion.training.card import write_card
-from dora_diffusion.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from dora_diffusion.training.checkpoint import CHECKPOINT, FINAL, Progress, load_checkpoint, save_checkpoint
 from dora_diffusion.training.events import (
     Finished,
     Note,
@@ -230,7 +230,7 @@ class _Run:
                 and not stopped
                 and step < run.max_train_steps
             ):
-                self._checkpoint()
+                self._checkpoint(CHECKPOINT)
         self._finish(stopped)
         return TrainResult(self.folder.path, self.folder.path / WEIGHTS_NAME, self.progress.step, stopped, loss)
 
@@ -278,15 +278,17 @@ class _Run:
             self.tell(PreviewReady(self.progress.step, paths))
         self.accelerator.wait_for_everyone()
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, name: str) -> None:
         self.sentinels.before_save()
         if self.accelerator.is_main_process:
-            path = save_checkpoint(self.folder.path, self.progress, self.config.run.checkpoints_total_limit)
+            path = save_checkpoint(self.folder.path, self.progress, self.config.run.checkpoints_total_limit, name)
             self.tell(Saved(self.progress.step, path))
         self.accelerator.wait_for_everyone()
 
     def _finish(self, stopped: bool) -> None:
-        self._checkpoint()
+        every = self.config.run.checkpointing_steps
+        due = stopped or (every and self.progress.step % every == 0)
+        self._checkpoint(CHECKPOINT if due else FINAL)
         if self.accelerator.is_main_process:
             data = self.config.data
             metadata = {

@@ -12,7 +12,7 @@ from dora_diffusion.config.files import dump_yaml, load_yaml
 from dora_diffusion.errors import ConfigError, FormatError, TrainingError
 from dora_diffusion.formats import WEIGHTS_NAME, read_safetensors, write_bytes
 from dora_diffusion.machine import check_writable
-from dora_diffusion.training.checkpoint import checkpoints, step_of
+from dora_diffusion.training.checkpoint import checkpoints, drafts, step_of
 
 CONFIG, METRICS, STATUS = "config.yaml", "metrics.jsonl", "status.json"
 OURS = (CONFIG, METRICS, STATUS, WEIGHTS_NAME, "README.md", "samples", "logs")
@@ -92,7 +92,7 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Remove what is ours, ``config.yaml`` last: without it the rest would be taken for somebody else's."""
-        folders = [*self.path.glob("checkpoint-*"), *self.path.glob(".checkpoint-*")]
+        folders = [*checkpoints(self.path), *drafts(self.path)]
         for path in [*folders, *(self.path / name for name in reversed(OURS))]:
             if path.is_dir():
                 shutil.rmtree(path)

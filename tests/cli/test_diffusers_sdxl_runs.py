@@ -64,6 +64,7 @@ def test_checkpoints_and_a_picture_by_diffusers(tmp_path: Path, model: Path) -> 
 
 
 def test_checkpoints_where_the_steps_do_not_divide(tmp_path: Path, model: Path) -> None:
-    """Of seven steps the scripts keep 4 and 6, and throw the seventh's state away; here it is kept."""
+    """Of seven steps the scripts keep 4 and 6, and throw the seventh's state away; here a run can be extended."""
     run(SDXL["text encoder, checkpoints"], model, tmp_path)
-    assert checkpoints(tmp_path) == {"checkpoint-6", "checkpoint-7"}
+    assert checkpoints(tmp_path) == {"checkpoint-4", "checkpoint-6"}
+    assert (tmp_path / "final-7").is_dir()

@@ -23,7 +23,7 @@ def one_thread() -> Iterator[None]:
 def freed_memory_goes_back() -> Iterator[None]:
     """The trainer's allocator setting lasts for the process, and a process of tests would only grow by it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dora_diffusion.training.run.keep_freed_memory", lambda: None)
+        patch.setattr("dora_diffusion.training.hardware.keep_freed_memory", lambda: None)
         yield
 
 

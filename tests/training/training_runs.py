@@ -58,6 +58,8 @@ def small_config(
     run: Settings | None = None,
 ) -> TrainConfig:
     """A run of ``steps`` at 64 pixels on the teapot's photos; each argument overrides one group of settings."""
+    # With a checkpoint at the last step, as of runs that divide evenly.
+    of_run = {"output_dir": output_dir, "max_train_steps": steps, "checkpointing_steps": steps, "cpu": True}
     return TrainConfig(
         model=ModelConfig(**(model or {})),
         data=DataConfig(**{"instance_data_dir": PHOTOS, "class_noun": "teapot", "resolution": 64, **(data or {})}),
@@ -65,7 +67,7 @@ def small_config(
         prior=PriorConfig(**(prior or {})),
         loss=LossConfig(**(loss or {})),
         optim=OptimConfig(**{"learning_rate": 1e-3, **(optim or {})}),
-        run=RunConfig(**{"output_dir": output_dir, "max_train_steps": steps, "cpu": True, **(run or {})}),
+        run=RunConfig(**{**of_run, **(run or {})}),
     )
 
 
