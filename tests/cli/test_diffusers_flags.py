@@ -229,7 +229,7 @@ def test_a_command_of_ours_is_told_nothing() -> None:
     assert notes("--instance_data_dir", PHOTOS, "--class_noun", "teapot", "--rank", 4) == ""
 
 
-@pytest.mark.parametrize("leaf", DEFAULTS.keys() & LEAVES.keys())
+@pytest.mark.parametrize("leaf", DEFAULTS)
 def test_a_default_that_is_listed_is_not_always_ours(leaf: str) -> None:
     ours = value_at(TrainConfig(), LEAVES[leaf])
     assert {ours} != set(DEFAULTS[leaf])

@@ -155,8 +155,8 @@ ELSEWHERE: dict[str, str] = {
     "run.auto_memory": "training/test_recovery.py::test_a_batch_is_split_into_the_same_samples",
     "run.cpu": "gpu/test_cuda.py::test_training_runs_in_every_precision",
     "run.resume_from_checkpoint": "training/test_run_folder.py::test_a_checkpoint_is_found_by_name_and_by_path",
-    "run.push_to_hub": "training/test_hub.py::test_the_public_files_of_a_finished_run_are_uploaded",
-    "run.hub_model_id": "training/test_hub.py::test_a_repository_that_cannot_be",
+    "run.push_to_hub": "training/test_upload.py::test_the_public_files_of_a_finished_run_are_uploaded",
+    "run.hub_model_id": "training/test_upload.py::test_a_repository_that_cannot_be",
     "run.overwrite": "training/test_run_folder.py::test_overwrite_starts_again",
     "run.sentinels": "training/test_sentinels.py::test_without_sentinels_a_run_of_bad_steps_is_not_stopped",
     **{
