@@ -21,9 +21,12 @@ def test_a_part_goes_by_the_name_it_is_registered_under(kind: str) -> None:
     assert {name: choices.load(name).name for name in choices} == {name: name for name in choices}
 
 
-def test_commands_and_optimizers_can_be_called() -> None:
-    for choices in (registry.COMMANDS, registry.OPTIMIZERS):
-        assert all(callable(choices.load(name)) for name in choices)
+def test_commands_can_be_called() -> None:
+    assert all(callable(registry.COMMANDS.load(name)) for name in registry.COMMANDS)
+
+
+def test_optimizers_are_called_what_they_are_registered_as() -> None:
+    assert all(registry.OPTIMIZERS.load(name).name == name for name in registry.OPTIMIZERS)
 
 
 @pytest.mark.parametrize("kind", REGISTRIES)

@@ -32,7 +32,7 @@ def test_train_then_generate(tmp_path, subject_photos, capsys):
         "config.yaml",
         "metrics.jsonl",
         "README.md",
-        "checkpoint-2",
+        "final-2",
     }
     assert json.loads((run / "status.json").read_text())["state"] == "done"
     asked = ["--prompt", "a photo of sks teapot", "--num_inference_steps", "2", "--num_images", "2"]

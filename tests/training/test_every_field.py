@@ -94,7 +94,7 @@ SEEN: dict[str, tuple[Groups, Any, Callable[[Ran], Any]]] = {
     "data.class_noun": ({}, "mug", weights),
     "data.resolution": ({}, 96, weights),
     "data.aspect_ratio_buckets": ({"data": {"instance_data_dir": "<tagged>"}}, "64,96;64,64", weights),
-    "data.repeats": ({"data": {"aspect_ratio_buckets": "64,64;64,96", "instance_data_dir": "<tagged>"}}, 3, weights),
+    "data.repeats": ({"run": {"train_batch_size": 4}}, 3, weights),
     "data.captions": ({"data": {"instance_data_dir": "<tagged>"}}, "prompt", weights),
     "data.caption_column": ({"data": {"instance_data_dir": "<tagged>"}}, "words", weights),
     "data.caption_dropout": ({}, 0.9, weights),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from training_runs import PHOTOS, run_it, small_config
 
@@ -105,11 +106,11 @@ def test_all_views_are_encoded_at_once_and_never_again(random_flip: bool) -> Non
     assert len(encoded) == len(ready.photos) * (2 if random_flip else 1)
 
 
-def test_random_crops_and_uncached_pictures_cannot_be_encoded_for_all() -> None:
+def test_random_crops_and_uncached_pictures_cannot_be_encoded_for_all(tmp_path: Path) -> None:
     crops = latents(True, False)[0].photos
     assert crops.fixed_views() is not None
-    wide = Photos(list_photos(PHOTOS), 32, center_crop=False, random_flip=False, name="instance")
-    wide._pictures[2] = torch.zeros(3, 32, 40, dtype=torch.uint8)
+    Image.new("RGB", (40, 32)).save(tmp_path / "wide.png")
+    wide = Photos([*list_photos(PHOTOS), tmp_path / "wide.png"], 32, center_crop=False, random_flip=False, name="x")
     assert wide.fixed_views() is None
     assert not latents(True, False, cache=False)[0].can_be_filled()
 

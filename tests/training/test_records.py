@@ -16,6 +16,7 @@ from dora_diffusion.inference.picture import read_settings
 from dora_diffusion.models import load_base
 from dora_diffusion.training import preview
 from dora_diffusion.training.events import Finished, PreviewReady, RunStarted, Saved, StepDone
+from dora_diffusion.training.hardware import keep_freed_memory
 
 PROMPTS = ["a photo of sks teapot", "sks teapot: [on] a beach"]
 QUICK = Drawing(num_inference_steps=2, height=64, width=64)
@@ -186,8 +187,6 @@ def test_events_come_in_order(with_previews: tuple[Path, Heard]) -> None:
 def test_the_allocator_setting_is_asked_of_glibc_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """And where there is none, nothing happens."""
     import ctypes
-
-    from dora_diffusion.training.hardware import keep_freed_memory
 
     asked: list[tuple[int, int]] = []
 

@@ -28,7 +28,17 @@ def launched(processes: int) -> list[str]:
 def flags(output_dir: Path, steps: int, *more: str) -> list[str]:
     """The flags of ``small_config``."""
     photos = ["--instance_data_dir", str(PHOTOS), "--class_noun", "teapot", "--resolution", "64"]
-    how = ["--rank", "4", "--learning_rate", "1e-3", "--cpu", "--max_train_steps", str(steps)]
+    how = [
+        "--rank",
+        "4",
+        "--learning_rate",
+        "1e-3",
+        "--cpu",
+        "--max_train_steps",
+        str(steps),
+        "--checkpointing_steps",
+        str(steps),
+    ]
     return [*photos, *how, "--output_dir", str(output_dir), *more]
 
 

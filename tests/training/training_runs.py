@@ -22,6 +22,7 @@ from dora_diffusion.config import (
 from dora_diffusion.formats import WEIGHTS_NAME, load_adapter, read_safetensors
 from dora_diffusion.models import load_base
 from dora_diffusion.training import Event, TrainResult, train
+from dora_diffusion.training.checkpoint import checkpoints, step_of
 from dora_diffusion.training.events import StepDone
 from dora_diffusion.training.listeners import MetricsFile, everyone
 from dora_diffusion.training.run_folder import METRICS
@@ -106,8 +107,9 @@ def adapter_bytes(folder: Path) -> bytes:
 
 
 def checkpoint_bytes(folder: Path, step: int) -> dict[str, bytes]:
-    """Every file of ``checkpoint-<step>`` by its name."""
-    return {path.name: path.read_bytes() for path in sorted((folder / f"checkpoint-{step}").iterdir())}
+    """Every file of the checkpoint of ``step``, or of the run's end, by its name."""
+    (found,) = [path for path in checkpoints(folder) if step_of(path) == step]
+    return {path.name: path.read_bytes() for path in sorted(found.iterdir())}
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
