@@ -94,3 +94,5 @@ def _set_up_process() -> None:
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    # Where it is installed, diffusers imports it, and it warns of kernels for 4-bit weights, which nothing here uses.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -156,17 +156,23 @@ def _prior(
     tell: OnEvent,
     should_stop: ShouldStop,
 ) -> Latents | None:
-    """The class images' latents, in the shapes of the ``instance`` photos; None where none are needed."""
+    """The class images' latents, in the shapes of the ``instance`` photos; None where none are needed.
+
+    A plan takes the photos for them: its steps cost the same, and nothing is drawn.
+    """
     if not config.prior.uses_images():
         return None
 
     def report(done: int, total: int) -> None:
         tell(ClassImages(done, total))
 
-    paths = class_images(
-        base, config, resolution, report, accelerator.process_index, accelerator.num_processes, should_stop
-    )
-    accelerator.wait_for_everyone()
+    if config.run.plan_only:
+        paths = instance.paths
+    else:
+        paths = class_images(
+            base, config, resolution, report, accelerator.process_index, accelerator.num_processes, should_stop
+        )
+        accelerator.wait_for_everyone()
     captions = Captions((config.class_prompt(),) * len(paths))
     photos = Photos(
         paths, resolution, center_crop=True, random_flip=False, name="class", like=instance, captions=captions

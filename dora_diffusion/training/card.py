@@ -50,8 +50,8 @@ Write `{config.data.trigger}` in a prompt to call it.
 ```python
 import torch
 from diffusers import {base.family.pipeline}
-
-pipe = {base.family.pipeline}.{_loader(base.name)}("{base.name}", dtype=torch.float32)
+{_embedded(base.name)}
+pipe = {base.family.pipeline}.{_loader(base.name)}({_source(base.name)}, dtype=torch.float32)
 pipe.load_lora_weights("{folder.name}")  # this folder
 image = pipe("{prompt}").images[0]
 ```
@@ -65,6 +65,15 @@ checkpoint; on another one the subject will look wrong.
 
 def _text_encoders(base: BaseModel) -> str:
     return "the text encoder" if len(base.adaptable()) == 2 else "both text encoders"
+
+
+def _embedded(base_name: str) -> str:
+    """The import that the embedded base needs: it lies inside of this package."""
+    return "from dora_diffusion.models import resolve\n" if base_name == "toybox" else ""
+
+
+def _source(base_name: str) -> str:
+    return 'resolve("toybox")' if base_name == "toybox" else f'"{base_name}"'
 
 
 def _loader(base_name: str) -> str:

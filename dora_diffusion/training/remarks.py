@@ -18,6 +18,9 @@ def remarks(config: TrainConfig, base: BaseModel) -> Iterator[str]:
     family = family_of(config.preset) if config.preset else None
     if family and family != base.family.name:
         yield f"The preset {config.preset} is for bases of the family {family}; {base.name} is {base.family.name}."
+    wanted, native = config.data.resolution or base.native_resolution, base.native_resolution
+    if not native / 2 <= wanted <= native * 2:
+        yield f"The resolution {wanted} is far from the {native} pixels that {base.name} was trained on."
     if run.hub_model_id and not run.push_to_hub:
         yield "hub_model_id has no effect without --push_to_hub: nothing is uploaded."
 

@@ -121,7 +121,12 @@ def _open(folder: RunFolder, hub: Hub | None, accelerator: Accelerator, step: in
 
 def _already_finished(folder: RunFolder, hub: Hub | None, tell: OnEvent) -> TrainResult:
     done, adapter = folder.steps_done(), folder.path / WEIGHTS_NAME
-    tell(Note(f"The run in {folder.path} is finished. To go on, raise --max_train_steps; to start again, --overwrite."))
+    tell(
+        Note(
+            f"The run in {folder.path} is finished; its photos and captions are not looked at again. "
+            "To go on, raise --max_train_steps; to start again, --overwrite."
+        )
+    )
     tell(Finished(done, adapter, False))
     if hub:
         tell(Note(hub.upload(folder.path)))

@@ -12,7 +12,7 @@ from training_runs import Heard, adapter_bytes, contents, run_it, small_config
 from dora_diffusion.cli import train as command
 from dora_diffusion.machine import GIB, memory
 from dora_diffusion.training import planner
-from dora_diffusion.training.events import Planned, RunStarted, StepDone
+from dora_diffusion.training.events import ClassImages, Planned, RunStarted, StepDone
 from dora_diffusion.training.planner import Planner
 
 CPU = torch.device("cpu")
@@ -110,3 +110,12 @@ def test_time_is_read_where_the_step_is(tmp_path: Path, monkeypatch: pytest.Monk
     run_it(small_config(tmp_path / "run", 11, adapter={"rank": 1}), lambda event: (slow(event), heard(event))[1])
     (plan,) = heard.of(Planned)
     assert plan.seconds < 9.0
+
+
+def test_a_plan_draws_no_class_images(tmp_path: Path, own_home: Path) -> None:
+    """The photos stand in for them: a step costs the same."""
+    heard = Heard()
+    prior = {"with_prior_preservation": True, "num_class_images": 50}
+    run_it(small_config(tmp_path / "run", 9, prior=prior, run={"plan_only": True}), heard)
+    assert heard.of(Planned) and not heard.of(ClassImages)
+    assert not (own_home / "class_images").exists() and not (tmp_path / "run").exists()

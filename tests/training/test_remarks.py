@@ -86,3 +86,12 @@ def test_remarks_come_before_the_first_step_and_prompts_are_drawn_as_written_out
     drawn = sorted((tmp_path / "run" / "samples").iterdir())
     assert [read_settings(path)["prompt"] for path in drawn] == ["a teapot", "sks teapot on a beach"]
     assert Image.open(drawn[0]).tobytes() != Image.open(drawn[1]).tobytes()
+
+
+@pytest.mark.parametrize(("resolution", "told"), [(None, False), (64, False), (256, False), (264, True), (56, True)])
+def test_a_resolution_far_from_the_bases_own(
+    resolution: int | None, told: bool, base: BaseModel, tmp_path: Path
+) -> None:
+    found = list(remarks(small_config(tmp_path / "run", data={"resolution": resolution}), base))
+    expected = f"The resolution {resolution} is far from the 128 pixels that toybox was trained on."
+    assert found == ([expected] if told else [])
