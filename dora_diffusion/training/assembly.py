@@ -16,7 +16,7 @@ from dora_diffusion.errors import ConfigError
 from dora_diffusion.models import BaseModel, base_digest, choose_attention, load_base
 from dora_diffusion.models.vae import replace_vae
 from dora_diffusion.registry import OPTIMIZERS
-from dora_diffusion.training.batches import Batches, Prompts
+from dora_diffusion.training.batches import Batches, Prompts, fixed_captions
 from dora_diffusion.training.checkpoint import Progress
 from dora_diffusion.training.ema import Ema
 from dora_diffusion.training.events import ClassImages, Note, OnEvent, ShouldStop
@@ -94,12 +94,12 @@ def assemble(
     if config.run.gradient_checkpointing:
         recompute_activations(base, trained)
     noise_schedule = _noise_schedule(base)
-    prompts = [*photos.fixed_captions(), *(prior.photos.fixed_captions() if prior else [])]
     instance = _latents(base, photos, config)
+    sources = [instance] if prior is None else [instance, prior]
     batches = Batches(
         instance,
         prior,
-        Prompts(base, list(dict.fromkeys(prompts)), config.adapter.train_text_encoder),
+        Prompts(base, fixed_captions(sources), config.adapter.train_text_encoder),
         seed=config.run.seed,
         batch_size=config.run.train_batch_size,
         accumulation=config.run.gradient_accumulation_steps,
@@ -124,7 +124,7 @@ def assemble(
     facts = _facts(base, progress, accelerator, config, subject_facts(data, files, photos))
     # Last: what was encoded until here needed every part on the device.
     needed = trained | (base.adaptable().keys() if data.caption_shuffle else set())
-    parts = _parts(base, needed, [instance] if prior is None else [instance, prior], tell)
+    parts = _parts(base, needed, sources, tell)
     return Assembly(base, noise_schedule, batches, progress, prior_prediction, facts, parts)
 
 

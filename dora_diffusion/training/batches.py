@@ -68,6 +68,11 @@ class Prompts:
         return self._drawn[prompt]
 
 
+def fixed_captions(sources: Sequence[Latents]) -> list[str]:
+    """What the pictures of ``sources`` are called, as far as it can be told before anything is drawn; each once."""
+    return list(dict.fromkeys(text for source in sources for text in source.photos.fixed_captions()))
+
+
 class Batches:
     """Draws the batch of any step.
 
@@ -116,7 +121,7 @@ class Batches:
 
     def fixed_captions(self) -> list[str]:
         """The prompts that can be told before anything is drawn, each once."""
-        return list(dict.fromkeys(text for _, source in self._sources for text in source.photos.fixed_captions()))
+        return fixed_captions([source for _, source in self._sources])
 
     def split(self, factor: int) -> "Batches":
         """The same samples of every step, in ``factor`` times as many batches, each a ``factor``-th the size."""

@@ -229,12 +229,7 @@ class _Run:
             if run.validation_prompt and self._preview_is_due():
                 self._preview()
             stopped = self._anybody(should_stop()) and step < run.max_train_steps
-            if (
-                run.checkpointing_steps
-                and step % run.checkpointing_steps == 0
-                and not stopped
-                and step < run.max_train_steps
-            ):
+            if self._checkpoint_is_due() and not stopped and step < run.max_train_steps:
                 self._checkpoint(CHECKPOINT)
         self._finish(stopped)
         return TrainResult(self.folder.path, self.folder.path / WEIGHTS_NAME, self.progress.step, stopped, loss)
@@ -274,6 +269,10 @@ class _Run:
         run, step = self.config.run, self.progress.step
         return step == run.max_train_steps or bool(run.validation_steps and step % run.validation_steps == 0)
 
+    def _checkpoint_is_due(self) -> bool:
+        every = self.config.run.checkpointing_steps
+        return bool(every and self.progress.step % every == 0)
+
     def _preview(self) -> None:
         if self.accelerator.is_main_process:
             with self.parts.all_here(), published_weights(self.progress):
@@ -291,9 +290,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _finish(self, stopped: bool) -> None:
-        every = self.config.run.checkpointing_steps
-        due = stopped or (every and self.progress.step % every == 0)
-        self._checkpoint(CHECKPOINT if due else FINAL)
+        self._checkpoint(CHECKPOINT if stopped or self._checkpoint_is_due() else FINAL)
         if self.accelerator.is_main_process:
             data = self.config.data
             metadata = {
