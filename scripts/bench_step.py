@@ -103,11 +103,12 @@ class Setting:
     rank: int
     steps: int
     device: torch.device
+    full: bool = False  # float32 on a GPU too
 
     @property
     def dtype(self) -> torch.dtype:
         """The frozen base's precision."""
-        return torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        return torch.bfloat16 if self.device.type == "cuda" and not self.full else torch.float32
 
 
 @dataclass(frozen=True)
@@ -122,14 +123,17 @@ class Task:
     is_prior: Tensor
     conditioning: dict[str, Any]
 
+    def predict(self) -> Tensor:
+        """The UNet's output for the noisy latents, in its own precision."""
+        noisy_latents = self.scheduler.add_noise(self.latents, self.noise, self.timesteps).to(self.unet.dtype)
+        conditioning = _cast(self.conditioning, self.unet.dtype)
+        predicted: Tensor = self.unet(noisy_latents, self.timesteps, **conditioning, return_dict=False)[0]
+        return predicted
+
     def loss(self) -> Tensor:
         """As ``training.loss.denoising_loss``, with SDXL's nested conditioning besides."""
-        dtype = self.unet.dtype
-        noisy_latents = self.scheduler.add_noise(self.latents, self.noise, self.timesteps)
-        conditioning = _cast(self.conditioning, dtype)
-        model_pred = self.unet(noisy_latents.to(dtype), self.timesteps, **conditioning, return_dict=False)[0]
         target = training_target(self.scheduler, self.latents.detach(), self.noise, self.timesteps)
-        return dreambooth_loss(sample_errors(element_errors(model_pred, target)), self.is_prior, 1.0)[0]
+        return dreambooth_loss(sample_errors(element_errors(self.predict(), target)), self.is_prior, 1.0)[0]
 
 
 @dataclass
@@ -185,10 +189,11 @@ def _load(setting: Setting) -> tuple[Any, Any, int]:
         return base.unet.to(setting.device), scheduler, base.pipe.tokenizer.model_max_length
     torch.manual_seed(0)
     usual = torch.get_default_dtype()
-    torch.set_default_dtype(setting.dtype)  # made where and as it is used: in float32 on the CPU it would take minutes
+    # Made where and, unless it is to be the same in full, as it is used: in float32 on the CPU it would take minutes.
+    torch.set_default_dtype(torch.bfloat16 if setting.device.type == "cuda" else torch.float32)
     try:
         with setting.device:
-            unet = UNet2DConditionModel(**UNETS[setting.model])
+            unet = UNet2DConditionModel(**UNETS[setting.model]).to(setting.dtype)
     finally:
         torch.set_default_dtype(usual)
     return unet, DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012), 77
@@ -343,12 +348,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", choices=["toybox", *UNETS], default="toybox", help="random weights, except toybox")
-    parser.add_argument("--batch_sizes", type=_batch_sizes, default=[1, 4], metavar="N,N", help="half: class images")
-    parser.add_argument("--rank", type=_count, default=16)
-    parser.add_argument("--steps", type=_count, default=20, help="timed steps; on a GPU in each of two passes")
+    parser.add_argument("--batch_sizes", type=batch_sizes, default=[1, 4], metavar="N,N", help="half: class images")
+    parser.add_argument("--rank", type=count, default=16)
+    parser.add_argument("--steps", type=count, default=20, help="timed steps; on a GPU in each of two passes")
     parser.add_argument("--variants", type=_variants, default=list(VARIANTS), metavar="A,B", help=", ".join(VARIANTS))
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=_count, help="CPU threads; left out, torch's choice")
+    parser.add_argument("--threads", type=count, help="CPU threads; left out, torch's choice")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there")
     args = parser.parse_args(argv)
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -356,14 +361,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     if not (text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"a whole number from 1 is needed, got {text!r}")
     return int(text)
 
 
-def _batch_sizes(text: str) -> list[int]:
-    return [_count(part) for part in text.split(",")]
+def batch_sizes(text: str) -> list[int]:
+    return [count(part) for part in text.split(",")]
 
 
 def _variants(text: str) -> list[str]:

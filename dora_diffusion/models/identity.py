@@ -8,6 +8,7 @@ from torch import nn
 from dora_diffusion.models.base import BaseModel
 
 SAMPLES = 16
+BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of an entry
 
 
 def base_digest(base: BaseModel) -> str:
@@ -28,9 +29,12 @@ def _digest(*parts: nn.Module) -> str:
     digest = blake2b(digest_size=8)
     for part in parts:
         for name, tensor in part.state_dict().items():
-            flat = tensor.detach().reshape(-1)
-            picks = torch.linspace(0, flat.numel() - 1, min(SAMPLES, flat.numel()), device=flat.device).long()
-            summary = torch.cat([flat[picks].double(), flat.double().sum()[None]]).cpu()
+            # Whole numbers throughout: a sum of bits is the same in any order, so on any device, and positions past
+            # 2^24 have no float32 of their own.
+            bits = tensor.detach().reshape(-1).view(BITS[tensor.element_size()])
+            spread = max(1, min(SAMPLES, bits.numel()) - 1)
+            picks = torch.arange(min(SAMPLES, bits.numel()), device=bits.device) * (bits.numel() - 1) // spread
+            summary = torch.cat([bits[picks].long(), bits.sum(dtype=torch.int64)[None]]).cpu()
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
             digest.update(summary.numpy().tobytes())
     return digest.hexdigest()
