@@ -78,6 +78,8 @@ Step = Callable[[], Tensor]  # one whole training step; its loss, detached
 class BareBase:
     """What ``adapters.inject`` asks of a base model, for a UNet alone; names and presets are those of SD 1.x."""
 
+    word = None
+
     def __init__(self, unet: Any):
         self._unet = unet
 

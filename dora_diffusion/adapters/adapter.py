@@ -12,12 +12,14 @@ from dora_diffusion.adapters.fingerprint import fingerprint
 from dora_diffusion.adapters.flat import FlatBuffer
 from dora_diffusion.adapters.group import Group, Slot
 from dora_diffusion.adapters.layer import AdapterLayer
-from dora_diffusion.adapters.plan import LayerPlan
-from dora_diffusion.adapters.state import AdapterState, LayerState
+from dora_diffusion.adapters.plan import LayerPlan, LearntWord, TokenRows
+from dora_diffusion.adapters.state import AdapterState, LayerState, NewWord
 from dora_diffusion.adapters.variant import Variant
 from dora_diffusion.errors import AdapterError
 
 logger = logging.getLogger(__name__)
+
+TOKENS = "tokens"  # the role of a buffer that holds a word's vectors
 
 
 class Adapter:
@@ -30,11 +32,20 @@ class Adapter:
         variant: the kind.
         seed: of the initial ``A``, drawn per layer from its name.
         norm_grad_full: let the gradient flow through DoRA's norm.
+        word: its vectors are trained too, each text encoder's in one more flat buffer.
     """
 
-    def __init__(self, plans: Iterable[LayerPlan], variant: Variant, seed: int = 0, norm_grad_full: bool = False):
+    def __init__(
+        self,
+        plans: Iterable[LayerPlan],
+        variant: Variant,
+        seed: int = 0,
+        norm_grad_full: bool = False,
+        word: LearntWord | None = None,
+    ):
         self.plans = list(plans)
         self.variant = variant
+        self.word = word
         self.layers: dict[str, AdapterLayer] = {}
         self.groups: list[Group] = []
         self.buffers: list[FlatBuffer] = []
@@ -42,6 +53,7 @@ class Adapter:
         self._prepared_for: tuple[Any, ...] | None = None
         for component in dict.fromkeys(plan.component for plan in self.plans):
             self._build(component, norm_grad_full)
+        self._adopt_word()
         self._attach_views()
         self._draw(seed)
         for group in self.groups:
@@ -72,8 +84,19 @@ class Adapter:
         self.buffers += [FlatBuffer(component, role, shapes[role], device) for role in shapes]
         self.groups += groups
 
+    def _adopt_word(self) -> None:
+        """A flat buffer for the word's vectors of each text encoder."""
+        for component, embedding in self._embeddings().items():
+            rows = embedding.rows.detach()
+            buffer = FlatBuffer(component, TOKENS, [tuple(rows.shape)], embedding.weight.device)
+            buffer.data_views()[0].copy_(rows)
+            self.buffers.append(buffer)
+
+    def _embeddings(self) -> Mapping[str, TokenRows]:
+        return {} if self.word is None else self.word.embeddings
+
     def _attach_views(self) -> None:
-        """Point groups and slots at their shares of the flat buffers (again, after a move)."""
+        """Point groups, slots and the word at their shares of the flat buffers (again, after a move)."""
         for role in ("A", "B", "magnitude"):
             buffers = [buffer for buffer in self.buffers if buffer.role == role]
             values = [view for buffer in buffers for view in buffer.data_views()]
@@ -85,6 +108,11 @@ class Adapter:
                     leaf = nn.Parameter(value[k])
                     leaf.grad = gradient[k]
                     setattr(slot, role, leaf)
+        for buffer in self.buffers:
+            if buffer.role == TOKENS:
+                leaf = nn.Parameter(buffer.data_views()[0])
+                leaf.grad = buffer.grad_views()[0]
+                self._embeddings()[buffer.component].rows = leaf
 
     @torch.no_grad()
     def _draw(self, seed: int) -> None:
@@ -104,7 +132,7 @@ class Adapter:
             self.layers[plan.name] = layer
 
     def eject(self) -> None:
-        """Take the adapter out: the models are plain again, with the base's weights."""
+        """Take the adapter out: the models have the base's weights again. A word stays until the base forgets it."""
         if self.is_merged:
             self.unmerge()
         for plan in self.plans:
@@ -171,6 +199,7 @@ class Adapter:
     def _follow_models(self) -> None:
         """Move buffers to where their component went."""
         devices = {plan.component: plan.module.weight.device for plan in self.plans}
+        devices |= {component: embedding.weight.device for component, embedding in self._embeddings().items()}
         moved = [buffer for buffer in self.buffers if buffer.parameter.device != devices[buffer.component]]
         for buffer in moved:
             buffer.move(devices[buffer.component])  # type: ignore[arg-type]
@@ -226,7 +255,9 @@ class Adapter:
         self.prepare()
         layers = {name: _layer_state(layer, self.variant) for name, layer in self.layers.items()}
         weights = {name: layer.weight for name, layer in self.layers.items()}
-        return AdapterState(self.variant.name, layers, base_name, fingerprint(weights), dict(metadata or {}))
+        rows = {component: _copy(embedding.rows) for component, embedding in self._embeddings().items()}
+        word = None if self.word is None else NewWord(self.word.trigger, rows)
+        return AdapterState(self.variant.name, layers, base_name, fingerprint(weights), dict(metadata or {}), word)
 
     @torch.no_grad()
     def load_state(self, state: AdapterState) -> None:
@@ -252,7 +283,16 @@ class Adapter:
             slot.B.copy_(layer.B)
             if layer.magnitude is not None:
                 slot.magnitude.copy_(layer.magnitude)
+        self._load_word(state.word)
         self._prepared_for = None
+
+    def _load_word(self, word: NewWord | None) -> None:
+        ours = {component: tuple(embedding.rows.shape) for component, embedding in self._embeddings().items()}
+        theirs = {} if word is None else {component: tuple(rows.shape) for component, rows in word.rows.items()}
+        if ours != theirs:
+            raise AdapterError(f"The word in the model has vectors {ours or 'nowhere'}, the one to load {theirs}.")
+        for component, rows in (word.rows if word is not None else {}).items():
+            self._embeddings()[component].rows.copy_(rows)
 
 
 def _layer_state(layer: AdapterLayer, variant: Variant) -> LayerState:

@@ -16,7 +16,7 @@ class FlatBuffer:
 
     Args:
         component: the model it belongs to ("unet").
-        role: "A", "B" or "magnitude".
+        role: "A", "B", "magnitude" or "tokens".
         shapes: of the views, in the order they lie in the buffer.
     """
 

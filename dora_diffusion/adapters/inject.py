@@ -8,7 +8,7 @@ import torch
 from dora_diffusion.adapters.adapter import Adapter
 from dora_diffusion.adapters.fingerprint import differing_layers
 from dora_diffusion.adapters.operators import operator_for
-from dora_diffusion.adapters.plan import Base, LayerPlan, plan_layers
+from dora_diffusion.adapters.plan import Base, LayerPlan, Learner, plan_layers
 from dora_diffusion.adapters.state import AdapterState
 from dora_diffusion.config import AdapterConfig
 from dora_diffusion.errors import AdapterError
@@ -20,15 +20,18 @@ logger = logging.getLogger(__name__)
 def inject(base: Base, config: AdapterConfig, seed: int = 0) -> Adapter:
     """Put a fresh adapter into ``base``; the model's output does not change.
 
+    The vectors of a word that ``base`` learnt are trained with it.
+
     Raises:
         AdapterError: the targets match nothing, or a layer cannot have its rank.
         ConfigError: the kind is unknown.
     """
-    return Adapter(plan_layers(base, config), ADAPTERS.load(config.kind), seed, config.norm_grad == "full")
+    norm_grad_full = config.norm_grad == "full"
+    return Adapter(plan_layers(base, config), ADAPTERS.load(config.kind), seed, norm_grad_full, base.word)
 
 
-def inject_state(base: Base, state: AdapterState, base_name: str = "") -> Adapter:
-    """Put a trained adapter into ``base``.
+def inject_state(base: Learner, state: AdapterState, base_name: str = "") -> Adapter:
+    """Put a trained adapter, and the word it learnt, into ``base``.
 
     Raises:
         AdapterError: the base lacks a layer of the adapter, or has it in another shape.
@@ -48,7 +51,9 @@ def inject_state(base: Base, state: AdapterState, base_name: str = "") -> Adapte
         )
         for (name, layer), (component, path, module) in zip(state.layers.items(), modules.values(), strict=True)
     ]
-    adapter = Adapter(plans, ADAPTERS.load(state.kind))
+    if state.word is not None:
+        base.learn_word(state.word.trigger, state.word.rows)
+    adapter = Adapter(plans, ADAPTERS.load(state.kind), word=base.word if state.word else None)
     adapter.load_state(state)
     return adapter
 

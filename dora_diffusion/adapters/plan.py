@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from dora_diffusion.adapters.operators import Operator, operator_for
 from dora_diffusion.config import AdapterConfig
@@ -15,8 +15,28 @@ from dora_diffusion.errors import AdapterError
 logger = logging.getLogger(__name__)
 
 
+class TokenRows(Protocol):
+    """An embedding with tokens of its own: ``rows`` (n, dim) are their vectors, ``weight`` is the frozen rest."""
+
+    rows: Tensor
+    weight: Tensor
+
+
+class LearntWord(Protocol):
+    """A trigger, and its vectors by text encoder."""
+
+    @property
+    def trigger(self) -> str: ...
+
+    @property
+    def embeddings(self) -> Mapping[str, TokenRows]: ...
+
+
 class Base(Protocol):
-    """What injection needs from a loaded base model."""
+    """What injection needs from a loaded base model. ``word``: what it learnt beside its vocabulary."""
+
+    @property
+    def word(self) -> LearntWord | None: ...
 
     def adaptable(self) -> Mapping[str, nn.Module]:
         """Component name to model ("unet", "text_encoder", "text_encoder_2")."""
@@ -29,6 +49,13 @@ class Base(Protocol):
 
     def preset(self, component: str, name: str) -> str | None:
         """The regex behind a preset name ("attn"), or None if it is no preset."""
+
+
+class Learner(Base, Protocol):
+    """A base that can be given a word."""
+
+    def learn_word(self, trigger: str, rows: Mapping[str, Tensor]) -> None:
+        """Make ``trigger`` stand for tokens of its own."""
 
 
 @dataclass(frozen=True)

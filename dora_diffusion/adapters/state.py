@@ -26,6 +26,14 @@ class LayerState:
 
 
 @dataclass(frozen=True)
+class NewWord:
+    """A trigger with tokens of its own. ``rows``: their vectors (n, dim), float32 on the CPU, by text encoder."""
+
+    trigger: str
+    rows: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
 class AdapterState:
     """A whole adapter.
 
@@ -36,6 +44,7 @@ class AdapterState:
         base_name: what the base was called when the adapter was trained.
         fingerprint: row norms of the base's adapted layers (see ``fingerprint.py``).
         metadata: anything else worth carrying: trigger, prompts, the run's settings.
+        word: what the text encoders learnt beside their vocabulary; strength does not scale it.
     """
 
     kind: str
@@ -43,3 +52,4 @@ class AdapterState:
     base_name: str = ""
     fingerprint: Fingerprint = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
+    word: NewWord | None = None

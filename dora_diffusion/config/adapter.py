@@ -35,6 +35,19 @@ class AdapterConfig(Settings):
     alpha_pattern: Patterns = identity(
         [], "alphas of particular layers, each 'regex=alpha'; the first that matches wins"
     )
+    new_tokens: int = identity(
+        0,
+        "new tokens that the trigger stands for, learnt beside the adapter (pivotal tuning); 0: the base's own",
+        ge=0,
+        le=16,
+    )
+    new_tokens_init: str | None = identity(
+        None, "words that the new tokens start from; left out, the class noun, without one the trigger"
+    )
     norm_grad: Literal["detach", "full"] = identity(
         "detach", "whether the gradient flows through DoRA's norm (full) or not (detach, as in the paper's section 4.3)"
     )
+
+    def trains_text(self) -> bool:
+        """Whether what the text encoders say of a prompt changes in the run."""
+        return self.train_text_encoder or self.new_tokens > 0

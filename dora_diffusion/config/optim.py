@@ -32,8 +32,14 @@ class OptimConfig(Settings):
     magnitude_lr: float | None = identity(
         None, "learning rate of DoRA's magnitudes; left out, that of the component they belong to", gt=0
     )
+    new_tokens_lr: float | None = identity(
+        None, "learning rate of new tokens; left out, 10 times the UNet's, for prodigy the same", gt=0
+    )
     train_text_encoder_frac: float = identity(
-        1.0, "fraction of max_train_steps after which the text encoder's adapters stay as they are", ge=0, le=1
+        1.0,
+        "fraction of max_train_steps after which the text encoder's adapters and new tokens stay as they are",
+        ge=0,
+        le=1,
     )
     adam_beta1: float = identity(0.9, "decay of the mean of gradients", ge=0, lt=1)
     adam_beta2: float | None = identity(
@@ -84,6 +90,10 @@ class OptimConfig(Settings):
     def text_encoder_rate(self) -> float:
         """The text encoder's learning rate: the one given, or a fifth of the UNet's."""
         return self.text_encoder_lr if self.text_encoder_lr is not None else self.learning_rate / 5
+
+    def new_tokens_rate(self) -> float:
+        """The learning rate of new tokens: the one given, or ten times the UNet's."""
+        return self.new_tokens_lr if self.new_tokens_lr is not None else 10 * self.learning_rate
 
     def text_encoder_decay(self) -> float:
         """The text encoder's weight decay: the one given, or the UNet's."""

@@ -33,6 +33,15 @@ class TrainConfig(Settings):
     def _lie_over_the_preset(cls, given: Any) -> Any:
         return over_preset(given) if isinstance(given, dict) else given
 
+    @model_validator(mode="after")
+    def _a_new_word_is_one_word(self) -> "TrainConfig":
+        trigger = self.data.trigger
+        if self.adapter.new_tokens and (not trigger.strip("<>") or len(trigger.split()) != 1):
+            raise ConfigError(
+                f"new_tokens makes a word of the trigger, which must be one without spaces, got {trigger!r}."
+            )
+        return self
+
     def class_prompt(self) -> str:
         """The prior term's prompt, written out.
 

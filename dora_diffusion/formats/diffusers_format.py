@@ -5,10 +5,12 @@
     unet.<path>.lora_magnitude_vector.weight               (out,) or (1, out, 1, 1)
     text_encoder.text_model.encoder.layers.0.<...>         the same
     text_encoder_2.text_model.encoder.layers.0.<...>       the same, SDXL's second text encoder
+    dora_diffusion.lora_tokens.<text encoder>              (n, dim): vectors of the trigger's own tokens, if it has any
 
 alpha / rank is folded into B, because no reader finds an alpha here; magnitudes end in ``.weight``, because without it
 transformers 5 drops them; everything is float32. What the readers do not need stands in the header under
-``dora_diffusion.*``.
+``dora_diffusion.*``. diffusers reads a file only if "lora" is in every key, and passes over the tokens, which
+``pipe.load_textual_inversion`` takes; the README has the lines.
 """
 
 import json
@@ -16,12 +18,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dora_diffusion.adapters import AdapterState, Fingerprint, LayerState
+from dora_diffusion.adapters import AdapterState, Fingerprint, LayerState, NewWord
 from dora_diffusion.errors import FormatError
 from dora_diffusion.formats.files import check_finite, write_safetensors
 
 DOWN, UP, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector.weight"
 PREFIX = "dora_diffusion."
+TOKENS = "dora_diffusion.lora_tokens."
 
 
 class DiffusersFormat:
@@ -38,11 +41,14 @@ class DiffusersFormat:
         tensors: dict[str, Tensor] = {}
         for name, layer in state.layers.items():
             tensors |= {f"{name}{suffix}": tensor for suffix, tensor in _layer_tensors(layer).items()}
+        word = state.word
+        tensors |= {f"{TOKENS}{component}": rows for component, rows in (word.rows if word else {}).items()}
         own = {f"{PREFIX}{key}": value for key, value in state.metadata.items()}
         own |= {
             f"{PREFIX}kind": state.kind,
             f"{PREFIX}base_name": state.base_name,
             f"{PREFIX}fingerprint": json.dumps(state.fingerprint, separators=(",", ":")),
+            **({} if word is None else {f"{PREFIX}trigger": word.trigger}),
         }
         write_safetensors(path, tensors, own)
 
@@ -70,7 +76,8 @@ class DiffusersFormat:
         fingerprint = _read_fingerprint(path, metadata.pop("fingerprint", "{}"))
         base_name = metadata.pop("base_name", "")
         metadata.pop("kind", None)
-        return AdapterState(kind, layers, base_name, fingerprint, metadata)
+        word = _read_word(path, tensors, metadata)
+        return AdapterState(kind, layers, base_name, fingerprint, metadata, word)
 
 
 def _layer_tensors(layer: LayerState) -> dict[str, Tensor]:
@@ -102,6 +109,21 @@ def _read_layer(path: Path, name: str, tensors: dict[str, Tensor]) -> LayerState
         )
     flat = None if magnitude is None else magnitude.float().reshape(-1)
     return LayerState(A.float().flatten(1), B.float().reshape(rows, rank), 1.0, flat, (rows, *A.shape[1:]))
+
+
+def _read_word(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> NewWord | None:
+    rows = {key.removeprefix(TOKENS): value.float() for key, value in tensors.items() if key.startswith(TOKENS)}
+    if not rows:
+        return None
+    trigger = metadata.get("trigger")
+    if not trigger:
+        raise FormatError(f"{path} has vectors of new tokens and does not say what word they are: its header lost it.")
+    if any(value.ndim != 2 or not len(value) for value in rows.values()) or len({len(v) for v in rows.values()}) > 1:
+        shapes = {component: list(value.shape) for component, value in rows.items()}
+        raise FormatError(
+            f"{path} has vectors of new tokens of shapes {shapes}; as many for every text encoder belong."
+        )
+    return NewWord(trigger, rows)
 
 
 def _read_fingerprint(path: Path, text: str) -> Fingerprint:

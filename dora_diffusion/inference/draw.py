@@ -101,9 +101,9 @@ def _denoise(
 
     pipe = _with_sampler(base, how.sampler)
     return pipe(
-        prompt=prompts,
+        prompt=[base.marked(prompt) for prompt in prompts],
         # None, not "": SDXL was trained with zeros where there is no prompt, and its pipeline gives them for None only.
-        negative_prompt=[how.negative_prompt] * len(prompts) if how.negative_prompt else None,
+        negative_prompt=[base.marked(how.negative_prompt)] * len(prompts) if how.negative_prompt else None,
         height=height,
         width=width,
         num_inference_steps=how.num_inference_steps,

@@ -14,6 +14,7 @@ from dora_diffusion.inference.device import PRECISIONS
 from dora_diffusion.inference.generate import load_for
 from dora_diffusion.inference.merged_pipeline import MergedWeights
 from dora_diffusion.machine import check_writable
+from dora_diffusion.models.words import write_out_word
 
 STAMP = "dora_diffusion_merge.json"
 
@@ -38,6 +39,8 @@ def merge(config: MergeConfig) -> Path:
     size = sum(p.numel() for part in (base.unet, base.vae, *base.adaptable().values()) for p in part.parameters()) * 4
     check_writable(folder.parent, size)
     MergedWeights(base, keep=0).switch(state, config.strength)
+    if base.word is not None:
+        write_out_word(base.pipe, base.word)
     base.to("cpu", PRECISIONS[config.precision])
     base.vae.to(PRECISIONS[config.precision])
     stamp = {

@@ -38,7 +38,7 @@ class MergedWeights:
 
     @torch.no_grad()
     def switch(self, state: AdapterState | None, strength: float = 1.0, key: str = "") -> int:
-        """Make the base carry ``state`` at ``strength``, or nothing.
+        """Make the base carry ``state`` at ``strength``, or nothing. A word it learnt comes with it at any strength.
 
         Args:
             key: what to remember the merged weights under; empty remembers nothing.
@@ -49,6 +49,10 @@ class MergedWeights:
         Raises:
             AdapterError: the adapter does not fit this base.
         """
+        if state is not None and state.word is not None:
+            self.base.learn_word(state.word.trigger, state.word.rows)
+        else:
+            self.base.forget_word()
         if state is None or strength == 0:
             return self._write({})
         modules = find_layers(self.base, state)

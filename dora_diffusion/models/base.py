@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dora_diffusion.models.schedule import schedule_facts
+from dora_diffusion.models.words import Word, add_word, remove_word
 
 ReadConfig = Callable[[str], Mapping[str, Any]]  # a part's name ("unet") to its configuration; empty if it has none
 Shapes = Mapping[str, tuple[int, ...]]  # of every tensor in a checkpoint file, by its name there
@@ -82,12 +83,14 @@ class BaseModel:
         family: how its parts fit together.
         pipe: the diffusers pipeline that owns the parts.
         attention: the attention backend in use, in words.
+        word: what it learnt for a subject, beside its own vocabulary.
     """
 
     name: str
     family: Family
     pipe: Any
     attention: str = ""
+    word: Word | None = None
 
     @property
     def unet(self) -> Any:
@@ -140,7 +143,35 @@ class BaseModel:
 
     def encode_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
         """The UNet's conditioning for ``prompts``; gradients flow where the text encoder carries an adapter."""
-        return self.family.encode_prompts(self.pipe, prompts)
+        return self.family.encode_prompts(self.pipe, [self.marked(prompt) for prompt in prompts])
+
+    def marked(self, prompt: str) -> str:
+        """``prompt`` as the pipeline takes it: a word that was learnt is marked."""
+        return prompt if self.word is None else self.word.marked(prompt)
+
+    def text_encoders(self) -> list[str]:
+        """Their components' names."""
+        return [component for component in self.adaptable() if component.startswith("text_encoder")]
+
+    def learn_word(self, trigger: str, rows: Mapping[str, Tensor]) -> None:
+        """From now on ``trigger`` in a prompt stands for tokens of its own, whose vectors are ``rows``.
+
+        A word learnt before is forgotten.
+
+        Args:
+            rows: (n, dim) by component, one for every text encoder.
+
+        Raises:
+            ModelError: they do not fit, or the tokenizer has such tokens already.
+        """
+        self.forget_word()
+        self.word = add_word(self.pipe, trigger, rows)
+
+    def forget_word(self) -> None:
+        """Tokenizers and embeddings are again those that were loaded."""
+        if self.word is not None:
+            remove_word(self.pipe, self.word)
+            self.word = None
 
     def framing(self, framing: Tensor) -> dict[str, Tensor]:
         """What the UNet is told of sizes and crops (b, 6); nothing in most families."""

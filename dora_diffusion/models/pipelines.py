@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dora_diffusion.models import targets
 from dora_diffusion.models.tokenizer import clip_tokenizer
+from dora_diffusion.models.words import tokenizer_of
 
 
 class StableDiffusionFamily:
@@ -82,7 +83,7 @@ class StableDiffusionFamily:
         return targets.preset(component, name)
 
     def encode_prompts(self, pipe: Any, prompts: list[str]) -> dict[str, Tensor]:
-        return {"encoder_hidden_states": pipe.text_encoder(token_ids(pipe.tokenizer, prompts, pipe.text_encoder))[0]}
+        return {"encoder_hidden_states": pipe.text_encoder(token_ids(pipe, "text_encoder", prompts))[0]}
 
     def framing(self, framing: Tensor) -> dict[str, Tensor]:
         return {}
@@ -91,16 +92,17 @@ class StableDiffusionFamily:
         return {name: value.to(dtype) for name, value in conditioning.items()}
 
 
-def token_ids(tokenizer: Any, prompts: list[str], text_encoder: Any) -> Tensor:
-    """Token numbers (b, length), padded and cut to the tokenizer's length, where ``text_encoder`` is."""
+def token_ids(pipe: Any, component: str, prompts: list[str]) -> Tensor:
+    """Token numbers (b, length), padded and cut to the tokenizer's length, where the text encoder ``component`` is."""
+    tokenizer = getattr(pipe, tokenizer_of(component))
     tokens = tokenizer(
-        prompts,
+        pipe.maybe_convert_prompt(prompts, tokenizer),  # a word of several tokens is written out
         padding="max_length",
         truncation=True,
         max_length=tokenizer.model_max_length,
         return_tensors="pt",
     )
-    return tokens.input_ids.to(text_encoder.device)
+    return tokens.input_ids.to(getattr(pipe, component).device)
 
 
 def reads_openclip(unet: Mapping[str, Any]) -> bool:

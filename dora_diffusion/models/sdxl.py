@@ -46,10 +46,9 @@ class StableDiffusionXL(StableDiffusionFamily):
         """``encoder_hidden_states`` (b, tokens, dim + dim_2): both encoders' penultimate hidden states side by side;
         ``text_embeds`` (b, dim_2): the second one's pooled projection.
         """
-        parts = [(pipe.tokenizer, pipe.text_encoder), (pipe.tokenizer_2, pipe.text_encoder_2)]
         first, second = (
-            text_encoder(token_ids(tokenizer, prompts, text_encoder), output_hidden_states=True)
-            for tokenizer, text_encoder in parts
+            getattr(pipe, component)(token_ids(pipe, component, prompts), output_hidden_states=True)
+            for component in ("text_encoder", "text_encoder_2")
         )
         hidden = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
         return {"encoder_hidden_states": hidden, "text_embeds": second.text_embeds}

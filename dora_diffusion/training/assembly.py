@@ -15,6 +15,7 @@ from dora_diffusion.data.views import Photos
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.models import BaseModel, base_digest, choose_attention, load_base
 from dora_diffusion.models.vae import replace_vae
+from dora_diffusion.models.words import start_rows
 from dora_diffusion.registry import OPTIMIZERS
 from dora_diffusion.training.batches import Batches, Prompts, fixed_captions
 from dora_diffusion.training.checkpoint import Progress
@@ -89,6 +90,7 @@ def assemble(
     prior = _prior(base, config, resolution, photos, accelerator, tell, should_stop)
     # After the class images and the digest: both are the untouched base's.
     digest = base_digest(base)
+    _learn_word(base, config)
     adapter = inject(base, config.adapter, config.run.seed)
     trained = {buffer.component for buffer in adapter.buffers}
     if config.run.gradient_checkpointing:
@@ -99,7 +101,7 @@ def assemble(
     batches = Batches(
         instance,
         prior,
-        Prompts(base, fixed_captions(sources), config.adapter.train_text_encoder),
+        Prompts(base, fixed_captions(sources), config.adapter.trains_text()),
         seed=config.run.seed,
         batch_size=config.run.train_batch_size,
         accumulation=config.run.gradient_accumulation_steps,
@@ -185,7 +187,16 @@ def _prior_prediction(
 ) -> PriorPrediction | None:
     if not config.prior.uses_prediction():
         return None
-    return PriorPrediction(base, adapter, noise_schedule, config.class_prompt(), config.adapter.train_text_encoder)
+    return PriorPrediction(base, adapter, noise_schedule, config.class_prompt(), config.adapter.trains_text())
+
+
+def _learn_word(base: BaseModel, config: TrainConfig) -> None:
+    """Give the trigger tokens of its own, where the settings ask for them."""
+    wanted, data = config.adapter, config.data
+    if wanted.new_tokens:
+        start = wanted.new_tokens_init or data.class_noun or data.trigger
+        rows = start_rows(base.pipe, base.text_encoders(), start, wanted.new_tokens, config.run.seed)
+        base.learn_word(data.trigger, rows)
 
 
 def _latents(base: BaseModel, photos: Photos, config: TrainConfig) -> Latents:
@@ -224,11 +235,18 @@ def _facts(
         "base": f"{base.name} ({base.family.name}, {dtype}, {base.prediction_type})",
         "device": f"{accelerator.device} x {accelerator.num_processes}",
         "attention": base.attention,
-        "adapter": f"{adapter.variant.name}, {len(adapter.layers)} layers, {numbers}",
+        "adapter": f"{adapter.variant.name}, {len(adapter.layers)} layers{_with_word(adapter)}, {numbers}",
         **of_photos,
         "batch": f"{progress.guard['global batch']} photos a step{_beside(config)}",
         **({} if published is None else {"published": published}),
     }
+
+
+def _with_word(adapter: Adapter) -> str:
+    if adapter.word is None:
+        return ""
+    count = len(next(iter(adapter.word.embeddings.values())).rows)
+    return f" and {count} new token{'s' if count > 1 else ''} for {adapter.word.trigger!r}"
 
 
 def _beside(config: TrainConfig) -> str:

@@ -16,7 +16,7 @@ class Prodigy(OptimizerKind):
 
     name = "prodigy"
     package = "prodigyopt"
-    ignored = frozenset({"lora_plus_ratio", "magnitude_lr"})
+    ignored = frozenset({"lora_plus_ratio", "magnitude_lr", "new_tokens_lr"})
 
     def check(self, config: OptimConfig, device: torch.device) -> None:
         """Raises: ConfigError, MachineError: as every optimizer; or the text encoder has a rate of its own."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from dora_diffusion.adapters.adapter import TOKENS
 from dora_diffusion.errors import TrainingError
 from dora_diffusion.training.sentinels.sentinel import Sentinel, Watched
 from dora_diffusion.training.stepper import Losses
@@ -106,7 +107,9 @@ class Life(Sentinel):
     def _trained(self) -> set[str]:
         """The components that are still trained: a text encoder may be stopped on the way."""
         adapter = self.progress.adapter
-        return {plan.component for plan in adapter.plans if adapter.layers[plan.name].slot.B.requires_grad}
+        layers = {plan.component for plan in adapter.plans if adapter.layers[plan.name].slot.B.requires_grad}
+        embeddings = adapter.word.embeddings if adapter.word is not None else {}
+        return layers | {component for component, embedding in embeddings.items() if embedding.rows.requires_grad}
 
     def _had_time(self, name: str) -> bool:
         """Whether enough steps moved its component for this tensor to have shown life."""
@@ -121,12 +124,23 @@ class Life(Sentinel):
             for role in roles:
                 names = tuple(f"{component[slot.name]}:{slot.name}.{role}" for slot in group.slots)
                 yield names, getattr(group, role), getattr(group, f"{role}_grad")
+        for buffer in adapter.buffers:
+            if buffer.role == TOKENS:
+                for number, (row, gradient) in enumerate(
+                    zip(buffer.data_views()[0], buffer.grad_views()[0], strict=True)
+                ):
+                    yield (f"{buffer.component}:{buffer.name}.{number}",), row[None], gradient[None]
 
     def _rates_by_component(self) -> dict[str, float]:
-        """The rate at which each component's ``B`` moves: every tensor of it waits for that one."""
+        """The rate at which each component's ``B`` moves, or its new tokens where that is all it has.
+
+        Every tensor of a component waits for that one.
+        """
         groups = self.progress.optimizer.param_groups
         rates = {parameter: float(group["lr"]) for group in groups for parameter in group["params"]}
-        return {b.component: rates.get(b.parameter, 0.0) for b in self.progress.adapter.buffers if b.role == "B"}
+        # New tokens come after all layers' buffers, so that a B of their component overrides them.
+        leading = [b for b in reversed(self.progress.adapter.buffers) if b.role in ("B", TOKENS)]
+        return {b.component: rates.get(b.parameter, 0.0) for b in leading}
 
 
 def _component(name: str) -> str:

@@ -25,9 +25,11 @@ class Words(Sentinel):
             self.watched.tell(Note(message))
 
     def _findings(self, tokenizer: Any) -> Iterator[str]:
-        yield from trigger_findings(tokenizer, self.watched.config.data.trigger)
+        base = self.watched.base
+        if base.word is None:  # else the trigger is no word of the base's
+            yield from trigger_findings(tokenizer, self.watched.config.data.trigger)
         for prompt in dict.fromkeys(self._prompts()):
-            yield from prompt_findings(tokenizer, prompt)
+            yield from prompt_findings(tokenizer, base.pipe.maybe_convert_prompt(base.marked(prompt), tokenizer))
 
     def _prompts(self) -> Iterator[str]:
         config = self.watched.config
