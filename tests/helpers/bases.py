@@ -10,6 +10,8 @@ from dora_diffusion.config import AdapterConfig
 class OneModel:
     """A base of a single component whose layers keep their own names."""
 
+    word = None
+
     def __init__(self, model: nn.Module):
         self.model = model
 

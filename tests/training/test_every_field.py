@@ -118,6 +118,8 @@ SEEN: dict[str, tuple[Groups, Any, Callable[[Ran], Any]]] = {
     "adapter.text_encoder_targets": ({"adapter": TEXT}, "attn-mlp", weights),
     "adapter.rank_pattern": ({}, ["attn2=2"], weights),
     "adapter.alpha_pattern": ({}, ["attn2=1"], weights),
+    "adapter.new_tokens": ({}, 2, weights),
+    "adapter.new_tokens_init": ({"adapter": {"new_tokens": 1}}, "a red mug", weights),
     "adapter.norm_grad": ({}, "full", weights),
     "prior.with_prior_preservation": ({"prior": {**PRIOR, "with_prior_preservation": False}}, True, weights),
     "prior.prior_kind": ({"prior": PRIOR}, "prediction", weights),

@@ -21,6 +21,7 @@ CHANGES: dict[str, tuple[dict[str, Any], Any]] = {
     "text_encoder_lr": ({}, 1e-3),
     "lora_plus_ratio": ({}, 4.0),
     "magnitude_lr": ({}, 1e-2),
+    "new_tokens_lr": ({}, 1e-3),
     "train_text_encoder_frac": ({}, 0.5),
     "adam_beta1": ({}, 0.8),
     "adam_beta2": ({}, 0.9),
@@ -49,7 +50,7 @@ def end_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[dict[str, Any]
         key = repr(sorted(settings.items()))
         if key not in done:
             folder: Path = tmp_path_factory.mktemp("run")
-            run_it(small_config(folder, STEPS, optim=settings, adapter={"train_text_encoder": True}))
+            run_it(small_config(folder, STEPS, optim=settings, adapter={"train_text_encoder": True, "new_tokens": 1}))
             state = tensors(folder / f"checkpoint-{STEPS}" / "optimizer.safetensors")
             done[key] = {**tensors(folder / WEIGHTS_NAME), **state}
         return done[key]

@@ -40,6 +40,13 @@ SHAPES: dict[str, dict[str, Any]] = {
         "adapter": {"train_text_encoder": True},
         "run": {"gradient_accumulation_steps": 2},
     },
+    "pivotal": {"adapter": {"new_tokens": 2}},
+    "pivotal, text encoder, moving average, prior, accumulation": {
+        "adapter": {"new_tokens": 2, "train_text_encoder": True},
+        "optim": {"ema_decay": 0.9, "train_text_encoder_frac": 0.75},
+        "prior": PREDICTION,
+        "run": {"gradient_accumulation_steps": 2},
+    },
     "moving average": {"optim": {"ema_decay": 0.9}},
     "rates": {"optim": {"lora_plus_ratio": 8, "magnitude_lr": 1e-2, "lr_scheduler": "cosine_with_restarts"}},
     **{name: {"optim": {"optimizer": name, "learning_rate": rate}, **EVERYWHERE} for name, rate in RATES.items()},
