@@ -1,11 +1,15 @@
 """How well subjects that nobody has seen are learned: the figures of docs/likeness.md.
 
     python scripts/bench_likeness.py --config samples/teapot.yaml --output_dir bench --seeds 0 1 --kinds dora lora
+    python scripts/bench_likeness.py --options scripts/options.yaml --subjects 6 --seeds 0 1 2
 
 Toys kept out of the base's and the eye's training are rendered: five photos each in the reference scenes to train on,
 others in the prompts' scenes held out. Every subject is trained with every kind of adapter and seed, then drawn and
-measured. What is finished is kept in ``output_dir`` and not done again; ``report.json`` and ``report.md`` hold the
-figures. Picture seeds are the same for every kind of adapter, and others for every training seed.
+measured. ``--options`` names settings to compare instead of kinds: a YAML file, each name with what it changes in the
+config. Photos come with true masks; a config with any ``mask_data_dir`` trains with them.
+
+What is finished is kept in ``output_dir`` and not done again; ``report.json`` and ``report.md`` hold the figures.
+Picture seeds are the same for every kind of adapter, and others for every training seed.
 """
 
 import argparse
@@ -24,8 +28,9 @@ from typing import Any
 import torch
 
 from dora_diffusion.config import TrainConfig
-from dora_diffusion.config.files import load_yaml
+from dora_diffusion.config.files import build, read_yaml
 from dora_diffusion.config.guidance import usual_guidance
+from dora_diffusion.config.presets import lay_over
 from dora_diffusion.data.photos import list_photos
 from dora_diffusion.errors import ConfigError, DoraError
 from dora_diffusion.evaluation.copies import repeats
@@ -47,7 +52,7 @@ from dora_diffusion.training import train
 
 PHOTO_SIDE = 256
 SPLITS = {"test": Split.TEST, "final": Split.FINAL}
-SUBJECT_FILE, PHOTOS, HELD_OUT, IDENTITY = "subject.json", "photos", "held_out", "settings.json"
+SUBJECT_FILE, PHOTOS, MASKS, HELD_OUT, IDENTITY = "subject.json", "photos", "masks", "held_out", "settings.json"
 # The flags that all results of one folder must share.
 SHAPING = (
     *("split", "subject_seed", "classes", "num_held_out", "num_images", "num_drift_images"),
@@ -62,10 +67,13 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class Job:
-    """One training run: a subject's folder, a kind of adapter, a training seed, and how its pictures are drawn."""
+    """One training run: a subject's folder, its settings, a training seed, and how its pictures are drawn.
+
+    ``kind``: what is compared, a kind of adapter or a name of the options; ``settings``: as ``settings_of`` gives them.
+    """
 
     folder: Path
-    config: Path
+    settings: TrainConfig
     kind: str
     seed: int
     num_images: int
@@ -84,11 +92,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Render, train, measure, and print the tables."""
     given = _arguments(arguments)
     try:
-        check_identity(given)
+        settings = settings_of(given)
+        check_identity(given, settings)
         folders = render_subjects(given)
-        jobs = [_job(folder, kind, seed, given) for seed in given.seeds for kind in given.kinds for folder in folders]
+        jobs = [
+            _job(folder, kind, config, seed, given)
+            for seed in given.seeds
+            for kind, config in settings.items()
+            for folder in folders
+        ]
         run_jobs([job for job in jobs if not job.result.is_file()], given.workers)
-        report = make_report(folders, given.kinds, given.seeds)
+        report = make_report(folders, list(settings), given.seeds)
     except DoraError as error:
         print(f"bench_likeness: {error}", file=sys.stderr)
         return 2
@@ -110,6 +124,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--classes", nargs="+", choices=CLASSES, help="of the subjects; default: as many as there are")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="training seeds")
     parser.add_argument("--kinds", nargs="+", default=["dora"], help="kinds of adapters")
+    parser.add_argument("--options", type=Path, help="compare these instead: a YAML file, name: what it changes")
     parser.add_argument("--num_held_out", type=int, default=24)
     parser.add_argument("--num_images", type=int, default=3, help="pictures a scene")
     parser.add_argument("--num_drift_images", type=int, default=2, help="pictures of every other class")
@@ -128,7 +143,22 @@ def _device(cpu: bool) -> str:
     return "cuda" if torch.cuda.is_available() and not cpu else "cpu"
 
 
-def check_identity(given: argparse.Namespace) -> None:
+def settings_of(given: argparse.Namespace) -> dict[str, TrainConfig]:
+    """What is compared, by name: the config with each kind of adapter, or with each of the options laid over it.
+
+    Raises:
+        ConfigError: a file cannot be read, or a setting is unknown.
+    """
+    config = read_yaml(given.config)
+    if given.options is None:
+        changes = {kind: {"adapter": {"kind": kind}} for kind in given.kinds}
+    else:
+        changes = {str(name): change or {} for name, change in read_yaml(given.options).items()}
+    where = given.options or given.config
+    return {name: build(TrainConfig, lay_over(config, change), f"{where}: {name}") for name, change in changes.items()}
+
+
+def check_identity(given: argparse.Namespace, settings: dict[str, TrainConfig]) -> None:
     """Keep results apart that must not be averaged: other settings, another base, another eye.
 
     Raises:
@@ -136,18 +166,22 @@ def check_identity(given: argparse.Namespace) -> None:
     """
     eye = (DEFAULT_FOLDER / WEIGHTS_FILE).read_bytes() if (DEFAULT_FOLDER / WEIGHTS_FILE).is_file() else b""
     wanted = {name: getattr(given, name) for name in SHAPING} | {
-        "config": load_yaml(TrainConfig, given.config).model_dump(mode="json", exclude={"run": {"output_dir"}}),
+        **{f"settings of {name}": _shown(config) for name, config in settings.items()},
         "base": base_digest(load_base(BASE)),
         "eye": hashlib.blake2b(eye, digest_size=8).hexdigest(),
     }
     path = given.output_dir / IDENTITY
-    before = _read(path) if path.is_file() else wanted
-    changed = [name for name in wanted if before.get(name) != wanted[name]]
+    before = _read(path) if path.is_file() else {}
+    changed = [name for name in wanted if before.get(name, wanted[name]) != wanted[name]]
     if changed:
         raise ConfigError(
             f"{given.output_dir} holds results of another {' and another '.join(changed)}; give another --output_dir."
         )
-    write_bytes(path, json.dumps(wanted, indent=2).encode())
+    write_bytes(path, json.dumps(before | wanted, indent=2).encode())
+
+
+def _shown(config: TrainConfig) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude={"run": {"output_dir"}})
 
 
 def render_subjects(given: argparse.Namespace) -> list[Path]:
@@ -161,7 +195,7 @@ def render_subjects(given: argparse.Namespace) -> list[Path]:
         if not (folder / SUBJECT_FILE).is_file():
             seed = given.subject_seed * 1000 + number
             toy = draw_instances(1, seed, SPLITS[given.split], [name])
-            render_photos(toy, REFERENCE_SCENES, seed, folder / PHOTOS, _device(given.cpu))
+            render_photos(toy, REFERENCE_SCENES, seed, folder / PHOTOS, _device(given.cpu), folder / MASKS)
             scenes = [PROMPT_SCENES[k % len(PROMPT_SCENES)] for k in range(given.num_held_out)]
             render_photos(toy, scenes, seed + 500, folder / HELD_OUT, _device(given.cpu))
             facts = {"kind": name, "description": describe(toy, 0), "seed": seed, "split": given.split}
@@ -170,17 +204,24 @@ def render_subjects(given: argparse.Namespace) -> list[Path]:
     return folders
 
 
-def render_photos(toy: Instances, scenes: Sequence[str], seed: int, folder: Path, device: str) -> None:
-    """One photo of the toy in each of ``scenes``, from a view of its own."""
+def render_photos(
+    toy: Instances, scenes: Sequence[str], seed: int, folder: Path, device: str, masks: Path | None = None
+) -> None:
+    """One photo of the toy in each of ``scenes``, from a view of its own; where the toy is goes into ``masks``."""
     views = [draw_views(toy, seed * 100 + k, scenes=[scene], styles=["photo"]) for k, scene in enumerate(scenes)]
     toys = Instances.cat([toy] * len(scenes))
-    rendered = render(toys, Views.cat(views), PHOTO_SIDE, device=device).images
+    rendered = render(toys, Views.cat(views), PHOTO_SIDE, device=device)
     folder.mkdir(parents=True, exist_ok=True)
-    for number, (scene, picture) in enumerate(zip(scenes, pictures_of(rendered), strict=True)):
-        picture.save(folder / f"{number:02d}_{scene}.jpg", quality=95, subsampling=0)
+    names = [f"{number:02d}_{scene}" for number, scene in enumerate(scenes)]
+    for name, picture in zip(names, pictures_of(rendered.images), strict=True):
+        picture.save(folder / f"{name}.jpg", quality=95, subsampling=0)
+    if masks is not None:
+        masks.mkdir(parents=True, exist_ok=True)
+        for name, mask in zip(names, pictures_of(rendered.masks.expand(-1, 3, -1, -1)), strict=True):
+            mask.convert("L").save(masks / f"{name}.png")
 
 
-def _job(folder: Path, kind: str, seed: int, given: argparse.Namespace) -> Job:
+def _job(folder: Path, kind: str, settings: TrainConfig, seed: int, given: argparse.Namespace) -> Job:
     drawing = Drawing(
         num_inference_steps=given.num_inference_steps,
         guidance_scale=given.guidance_scale,
@@ -188,7 +229,7 @@ def _job(folder: Path, kind: str, seed: int, given: argparse.Namespace) -> Job:
         sample_batch_size=given.sample_batch_size,
     )
     counts = (given.num_images, given.num_drift_images)
-    return Job(folder, given.config, kind, seed, *counts, drawing, given.cpu, given.threads, given.keep_runs)
+    return Job(folder, settings, kind, seed, *counts, drawing, given.cpu, given.threads, given.keep_runs)
 
 
 def run_jobs(jobs: list[Job], workers: int) -> None:
@@ -243,11 +284,12 @@ def run_job(job: Job) -> None:
 
 
 def training_of(job: Job, noun: str) -> TrainConfig:
-    """The settings of ``job.config`` for this subject, kind and seed; nothing is drawn on the way."""
-    preset = load_yaml(TrainConfig, job.config)
-    data = preset.data.model_copy(
-        update={"instance_data_dir": job.folder / PHOTOS, "class_noun": noun, "instance_prompt": None}
-    )
+    """The job's settings for this subject and seed; nothing is drawn on the way."""
+    preset = job.settings
+    photos = {"instance_data_dir": job.folder / PHOTOS, "class_noun": noun, "instance_prompt": None}
+    if preset.data.mask_data_dir is not None:
+        photos["mask_data_dir"] = job.folder / MASKS
+    data = preset.data.model_copy(update=photos)
     run = preset.run.model_copy(
         update={
             "output_dir": job.folder / f"{job.kind}-{job.seed}",
@@ -257,9 +299,8 @@ def training_of(job: Job, noun: str) -> TrainConfig:
             "checkpointing_steps": 0,
         }
     )
-    adapter = preset.adapter.model_copy(update={"kind": job.kind})
     model = preset.model.model_copy(update={"pretrained_model_name_or_path": BASE})
-    return preset.model_copy(update={"model": model, "data": data, "adapter": adapter, "run": run})
+    return preset.model_copy(update={"model": model, "data": data, "run": run})
 
 
 def make_report(folders: list[Path], kinds: list[str], seeds: list[int]) -> dict[str, Any]:

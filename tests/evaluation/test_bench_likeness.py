@@ -11,10 +11,12 @@ from types import ModuleType
 import pytest
 import torch
 from painted import ReadingEye, picture, pictures
+from PIL import Image
 
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.files import load_yaml
 from dora_diffusion.data.photos import list_photos
+from dora_diffusion.errors import ConfigError
 from dora_diffusion.evaluation.measure import GROUPS, Measured, measure
 from dora_diffusion.evaluation.prompts import PROMPT_SCENES, plan
 from dora_diffusion.toybox.render import Rendered
@@ -91,7 +93,8 @@ def test_another_split_is_other_toys(bench: ModuleType, tmp_path: Path) -> None:
 
 
 def test_a_run_has_the_settings_and_its_own_subject(bench: ModuleType, tmp_path: Path) -> None:
-    job = bench._job(tmp_path / "00-mug", "lora", 3, given(bench, tmp_path))
+    asked = given(bench, tmp_path, "--config", str(SAMPLE), "--kinds", "lora")
+    job = bench._job(tmp_path / "00-mug", "lora", bench.settings_of(asked)["lora"], 3, asked)
     config = bench.training_of(job, "mug")
     assert (config.adapter.kind, config.run.seed, config.data.prompt()) == ("lora", 3, "a photo of sks mug")
     assert config.data.instance_data_dir == tmp_path / "00-mug" / "photos"
@@ -99,6 +102,33 @@ def test_a_run_has_the_settings_and_its_own_subject(bench: ModuleType, tmp_path:
     preset = load_yaml(TrainConfig, SAMPLE)
     assert (config.optim, config.prior) == (preset.optim, preset.prior)
     assert config.run.max_train_steps == preset.run.max_train_steps
+
+
+def test_options_lie_over_the_config(bench: ModuleType, tmp_path: Path) -> None:
+    options = tmp_path / "options.yaml"
+    options.write_text("default:\nmasks: {data: {mask_data_dir: masks}}\nslow: {optim: {learning_rate: 1.0e-5}}\n")
+    asked = given(bench, tmp_path, "--config", str(SAMPLE), "--options", str(options))
+    settings = bench.settings_of(asked)
+    preset = load_yaml(TrainConfig, SAMPLE)
+    assert list(settings) == ["default", "masks", "slow"] and settings["default"] == preset
+    assert settings["slow"].optim == preset.optim.model_copy(update={"learning_rate": 1e-5})
+    configs = {
+        n: bench.training_of(bench._job(tmp_path / "00-mug", n, s, 0, asked), "mug") for n, s in settings.items()
+    }
+    assert configs["masks"].data.mask_data_dir == tmp_path / "00-mug" / "masks"
+    assert configs["slow"].data.mask_data_dir is None
+    options.write_text("default:\nmuch: {optim: {learning_rates: 1.0e-5}}\n")
+    with pytest.raises(ConfigError, match="much: .*learning_rates"):
+        bench.settings_of(asked)
+
+
+def test_masks_are_where_the_toy_is(bench: ModuleType, tmp_path: Path) -> None:
+    (folder,) = bench.render_subjects(given(bench, tmp_path, "--subjects", "1"))
+    photos, masks = list_photos(folder / "photos"), list_photos(folder / "masks")
+    assert [path.stem for path in masks] == [path.stem for path in photos]
+    for path, photo in zip(masks, photos, strict=True):
+        with Image.open(path) as mask, Image.open(photo) as picture:
+            assert (mask.mode, mask.size) == ("L", picture.size)
 
 
 @pytest.fixture

@@ -56,10 +56,10 @@ def preset(name: str) -> dict[str, Any]:
     if name in _whole_presets():
         return _read(FOLDER / f"{name}.yaml")
     base, subject, memory = name.split("-")
-    merged = _over(_read(FOLDER / "base" / f"{base}.yaml"), _read(FOLDER / "subject" / f"{subject}.yaml"))
+    merged = lay_over(_read(FOLDER / "base" / f"{base}.yaml"), _read(FOLDER / "subject" / f"{subject}.yaml"))
     last = _read(FOLDER / "memory" / f"{memory}.yaml")
     for_bases = {other: last.pop(other, {}) for other in layer_names("base")}
-    return _over(_over(merged, last), for_bases[base])
+    return lay_over(lay_over(merged, last), for_bases[base])
 
 
 def family_of(name: str) -> str | None:
@@ -74,10 +74,10 @@ def over_preset(given: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: an unknown preset.
     """
     name = given.get("preset")
-    return _over(preset(name), given) if isinstance(name, str) else dict(given)
+    return lay_over(preset(name), given) if isinstance(name, str) else dict(given)
 
 
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def lay_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Two trees of settings, ``above`` winning, section by section."""
     merged = dict(below)
     for section, value in above.items():
