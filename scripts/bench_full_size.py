@@ -177,19 +177,21 @@ def run(model: Path, folder: Path, steps: int, adapter: dict[str, Any]) -> Run:
 
 
 def compare_pictures(model: Path, adapter: Path) -> tuple[float, float]:
-    """How far plain diffusers' pictures are from ours, and ours from the base's; both relative."""
+    """How far plain diffusers' pictures are from ours, and ours from the base's; both relative.
+
+    In float32: in half precision weights merged and weights beside each other round differently.
+    """
     from diffusers import DiffusionPipeline
 
-    pipe: Any = DiffusionPipeline.from_pretrained(str(model), dtype=precision()).to(device())
+    pipe: Any = DiffusionPipeline.from_pretrained(str(model), dtype=torch.float32).to(device())
     pipe.set_progress_bar_config(disable=True)
     pipe.load_lora_weights(str(adapter))
-    base = load_base(str(model), dtype=precision())
+    base = load_base(str(model))
     base.pipe = pipe  # our way to draw, their weights
-    pipe.vae.to(torch.float32)
     theirs = draw_tensor(base, PROMPTS, [0, 1], DRAWN).cpu()
     del pipe, base
     _forget()
-    ours = MergedPipeline(str(model), precision="bf16" if device().type == "cuda" else "fp32")
+    ours = MergedPipeline(str(model), precision="fp32")
     plain = draw_tensor(ours.base, PROMPTS, [0, 1], DRAWN).cpu()
     ours.switch(adapter)
     merged = draw_tensor(ours.base, PROMPTS, [0, 1], DRAWN).cpu()
@@ -266,7 +268,7 @@ def table(rows: list[Row]) -> str:
     lines += ["|---|---|---|---|---|"]
     for row in rows:
         peak = _gib(row.whole.peak_gib)
-        lines.append(f"| {row.model} | {row.whole.ms:.0f} | {peak} | {row.difference:.4f} | {row.changed:.4f} |")
+        lines.append(f"| {row.model} | {row.whole.ms:.0f} | {peak} | {row.difference:.1e} | {row.changed:.1e} |")
     lines += [
         "",
         "| model, UNet alone | ms a step | peak GiB | planned | PEFT DoRA | PEFT LoRA |",
