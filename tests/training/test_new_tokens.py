@@ -160,6 +160,17 @@ def test_both_text_encoders_of_sdxl_learn_the_word(tmp_path: Path) -> None:
     start = start_rows(base.pipe, base.text_encoders(), "teapot", 1, seed=0)
     assert all(not torch.equal(rows, start[component]) for component, rows in state.word.rows.items())
     assert "1 new token for 'sks'" in heard.of(RunStarted)[0].facts["adapter"]
+    inject_state(base, state)
+    expected = draw_tensor(base, ["a sks mug"], [0], DRAWN)
+
+    plain = load_base(str(tmp_path / "base"))
+    pipe = plain.pipe
+    pipe.load_lora_weights(tmp_path / "run")
+    tokens = load_file(tmp_path / "run" / WEIGHTS_NAME)
+    for end in ("", "_2"):
+        own = {"text_encoder": getattr(pipe, f"text_encoder{end}"), "tokenizer": getattr(pipe, f"tokenizer{end}")}
+        pipe.load_textual_inversion(tokens[f"dora_diffusion.lora_tokens.text_encoder{end}"], token="<sks>", **own)
+    assert apart(draw_tensor(plain, ["a <sks> mug"], [0], DRAWN), expected) < 1e-4
 
 
 def test_after_its_share_of_the_run_the_word_stays_as_it_is(tmp_path: Path) -> None:
