@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dora_diffusion.config import LossConfig
 from dora_diffusion.data.latents import Latents
+from dora_diffusion.data.views import View
 from dora_diffusion.models import BaseModel
 from dora_diffusion.training.loss import PLAIN, Batch
 from dora_diffusion.training.noise import noise_for, timestep_range, timesteps_for
@@ -133,22 +134,21 @@ class Batches:
         """The batch of optimizer step ``step`` (from 0) and micro-step ``micro_step`` for this process."""
         first = step * self.global_batch + (micro_step * self._processes + self._process) * self._batch_size
         samples = list(range(first, first + self._batch_size))
-        latents = torch.cat([source.sample(self._seed, samples) for _, source in self._sources]).to(self._device)
+        seen = [(source, source.views(self._seed, samples)) for _, source in self._sources]
+        latents = torch.cat([source.sample(self._seed, samples, views) for source, views in seen]).to(self._device)
         shape = tuple(latents.shape[1:])
         kinds = [kind for kind, _ in self._sources]
         noise = torch.cat([noise_for(shape, self._seed, kind, samples, self._noise_offset) for kind in kinds])
         timesteps = torch.cat([timesteps_for(self._timesteps, self._seed, kind, samples) for kind in kinds])
         is_prior = torch.tensor([kind == "class" for kind, _ in self._sources for _ in samples], device=self._device)
-        framing = torch.cat([source.framing(self._seed, samples) for _, source in self._sources])
-        captions = [caption for _, source in self._sources for caption in source.captions(self._seed, samples)]
+        framing = torch.cat([source.framing(views) for source, views in seen])
+        captions = [text for source, views in seen for text in source.captions(self._seed, samples, views)]
         conditioning = self._prompts.conditioning(captions, framing)
-        weights = self._loss_weights(samples, (shape[1], shape[2]))
+        weights = self._loss_weights(seen, (shape[1], shape[2]))
         return Batch(latents, noise.to(self._device), timesteps.to(self._device), is_prior, conditioning, weights)
 
-    def _loss_weights(self, samples: list[int], grid: tuple[int, int]) -> Tensor | None:
+    def _loss_weights(self, seen: list[tuple[Latents, list[View]]], grid: tuple[int, int]) -> Tensor | None:
         """(b, 1, *grid), or None where no photo has a mask; class images count everywhere."""
-        if not any(source.photos.has_masks for _, source in self._sources):
+        if not any(source.photos.has_masks for source, _ in seen):
             return None
-        return torch.cat([source.loss_weights(self._seed, samples, grid) for _, source in self._sources]).to(
-            self._device
-        )
+        return torch.cat([source.loss_weights(views, grid) for source, views in seen]).to(self._device)
