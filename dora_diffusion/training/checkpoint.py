@@ -6,7 +6,6 @@ of diffusers' scripts, and a run can be extended from its very end.
 
 import json
 import os
-import re
 import shutil
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
@@ -18,12 +17,12 @@ import torch
 from dora_diffusion.adapters import Adapter
 from dora_diffusion.errors import FormatError, MachineError, TrainingError
 from dora_diffusion.formats import read_safetensors, safetensors_bytes, write_bytes
+from dora_diffusion.formats.checkpoint_folders import CHECKPOINT, FINAL, checkpoints, drafts
 from dora_diffusion.training.ema import Ema
 from dora_diffusion.training.optimizer_state import optimizer_state, restore_optimizer
 from dora_diffusion.training.record import Record
 
 ADAPTER, OPTIMIZER, EMA, TRAINER = "adapter.safetensors", "optimizer.safetensors", "ema.safetensors", "trainer.json"
-CHECKPOINT, FINAL = "checkpoint", "final"  # what a folder is called before its step
 MANIFEST = "manifest.json"  # name -> {"size": bytes, "blake2b": hexadecimal} of every other file
 
 
@@ -39,22 +38,6 @@ class Progress:
     step: int = 0
     ema: Ema | None = None
     record: Record = field(default_factory=Record)
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """A run's checkpoints, oldest first. One that lost a file counts: loading it says so, skipping it would not."""
-    named = [path for path in folder.glob("*-*") if re.fullmatch(rf"({CHECKPOINT}|{FINAL})-[0-9]+", path.name)]
-    return sorted((path for path in named if path.is_dir()), key=step_of)
-
-
-def drafts(folder: Path) -> list[Path]:
-    """What a process leaves that is killed as it writes or deletes a checkpoint."""
-    return [path for name in (CHECKPOINT, FINAL) for path in folder.glob(f".{name}-*")]
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step in a checkpoint folder's name."""
-    return int(checkpoint.name.split("-")[1])
 
 
 def save_checkpoint(folder: Path, progress: Progress, keep: int | None, name: str = CHECKPOINT) -> Path:

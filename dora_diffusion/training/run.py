@@ -11,11 +11,12 @@ from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.fields import value_at, walk
 from dora_diffusion.errors import FormatError, TrainingError
 from dora_diffusion.formats import WEIGHTS_NAME
+from dora_diffusion.formats.checkpoint_folders import CHECKPOINT, FINAL
 from dora_diffusion.models import choose_attention
 from dora_diffusion.registry import FORMATS, OPTIMIZERS
 from dora_diffusion.training.assembly import Assembly, assemble, photo_paths
 from dora_diffusion.training.card import write_card
-from dora_diffusion.training.checkpoint import CHECKPOINT, FINAL, Progress, load_checkpoint, save_checkpoint
+from dora_diffusion.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from dora_diffusion.training.events import (
     Finished,
     Note,

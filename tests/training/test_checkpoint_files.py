@@ -17,8 +17,9 @@ from torch import nn
 
 from dora_diffusion.config import OptimConfig
 from dora_diffusion.errors import FormatError, MachineError, TrainingError
+from dora_diffusion.formats.checkpoint_folders import checkpoints
 from dora_diffusion.registry import OPTIMIZERS
-from dora_diffusion.training.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
+from dora_diffusion.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from dora_diffusion.training.ema import Ema
 from dora_diffusion.training.optim import learning_rate_schedule
 
