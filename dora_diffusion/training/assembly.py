@@ -13,9 +13,11 @@ from dora_diffusion.data.latents import Latents
 from dora_diffusion.data.photos import list_photos
 from dora_diffusion.data.views import Photos
 from dora_diffusion.errors import ConfigError
+from dora_diffusion.inference.out_of_memory import memory_told
 from dora_diffusion.models import BaseModel, base_digest, choose_attention, load_base
 from dora_diffusion.models.vae import replace_vae
 from dora_diffusion.registry import OPTIMIZERS
+from dora_diffusion.training import remedies
 from dora_diffusion.training.batches import Batches, Prompts, fixed_captions
 from dora_diffusion.training.checkpoint import Progress
 from dora_diffusion.training.ema import Ema
@@ -82,7 +84,8 @@ def assemble(
     files = find_subject(data, paths)
     if message := missing_trigger(data, files):
         tell(Note(message))
-    base = _load(config, accelerator)
+    with memory_told("loading the base", remedies.when_loading(config)):
+        base = _load(config, accelerator)
     resolution = data.resolution or base.native_resolution
     chunk = config.run.train_batch_size * accelerator.num_processes
     photos = load_subject(data, files, resolution, chunk)
@@ -124,7 +127,8 @@ def assemble(
     facts = _facts(base, progress, accelerator, config, subject_facts(data, files, photos))
     # Last: what was encoded until here needed every part on the device.
     needed = trained | (base.adaptable().keys() if data.caption_shuffle else set())
-    parts = _parts(base, needed, sources, tell)
+    with memory_told("encoding the pictures", remedies.when_encoding(config)):
+        parts = _parts(base, needed, sources, tell)
     return Assembly(base, noise_schedule, batches, progress, prior_prediction, facts, parts)
 
 
