@@ -118,19 +118,21 @@ def picture_settings(config: GenerateConfig, prompt: str, base: BaseModel) -> di
     }
 
 
-def load_for(given: str | None, state: AdapterState | None, dtype: torch.dtype = torch.float32) -> BaseModel:
+def load_for(
+    given: str | None, state: AdapterState | None, dtype: torch.dtype = torch.float32, allow_pickle: bool = False
+) -> BaseModel:
     """The base given, else the adapter's, else toybox; with the noise schedule that the adapter was trained on.
 
     Raises:
         ModelError: it cannot be loaded.
     """
     name = given or (state.base_name if state else "") or "toybox"
-    return load_base(name, dtype=dtype, **schedule_from(state.metadata if state else {}))
+    return load_base(name, dtype=dtype, allow_pickle=allow_pickle, **schedule_from(state.metadata if state else {}))
 
 
 def _load(config: GenerateConfig, state: AdapterState | None) -> BaseModel:
     device, dtype = place(config.cpu, config.precision)
-    base = load_for(config.pretrained_model_name_or_path, state, dtype).to(device)
+    base = load_for(config.pretrained_model_name_or_path, state, dtype, config.allow_pickle).to(device)
     base.attention = choose_attention(base.unet, config.attention)
     return base
 
