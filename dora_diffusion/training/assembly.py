@@ -20,6 +20,7 @@ from dora_diffusion.registry import OPTIMIZERS
 from dora_diffusion.training import remedies
 from dora_diffusion.training.batches import Batches, Prompts, fixed_captions
 from dora_diffusion.training.checkpoint import Progress
+from dora_diffusion.training.digests import NOTHING, digests_of_files
 from dora_diffusion.training.ema import Ema
 from dora_diffusion.training.events import ClassImages, Note, OnEvent, ShouldStop
 from dora_diffusion.training.hardware import base_dtype
@@ -29,13 +30,12 @@ from dora_diffusion.training.optim import learning_rate_schedule
 from dora_diffusion.training.prior import class_images, given_class_images
 from dora_diffusion.training.prior_prediction import PriorPrediction
 from dora_diffusion.training.published import published_as
-from dora_diffusion.training.run_folder import photos_digest
 from dora_diffusion.training.subject_photos import (
     find_subject,
     load_subject,
     missing_trigger,
+    subject_digests,
     subject_facts,
-    subject_guard,
 )
 
 
@@ -114,15 +114,17 @@ def assemble(
     )
     optimizer = OPTIMIZERS.load(config.optim.optimizer).make(adapter, config.optim)
     schedule = learning_rate_schedule(optimizer, config.optim, config.run.max_train_steps)
+    class_files = digests_of_files(given_class_images(config)) if prior else NOTHING
+    learnt_from = {**subject_digests(files), "class images of your own": class_files}
     guard = {
         "base": digest,
-        **subject_guard(files),
-        "class images of your own": photos_digest(given_class_images(config)) if prior else None,
+        **{what: found.together for what, found in learnt_from.items()},
         "global batch": batches.global_batch,
         "precision": str(base.dtype),
     }
     ema = Ema(adapter, config.optim.ema_decay) if config.optim.ema_decay else None
-    progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard, ema=ema)
+    each = {what: dict(found.each) for what, found in learnt_from.items()}
+    progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard, ema=ema, learnt_from=each)
     prior_prediction = _prior_prediction(base, adapter, noise_schedule, config)
     facts = _facts(base, progress, accelerator, config, subject_facts(data, files, photos))
     # Last: what was encoded until here needed every part on the device.

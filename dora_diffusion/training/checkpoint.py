@@ -7,6 +7,7 @@ of diffusers' scripts, and a run can be extended from its very end.
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from dora_diffusion.adapters import Adapter
-from dora_diffusion.errors import FormatError, MachineError, TrainingError
+from dora_diffusion.errors import FormatError, MachineError, TrainingError, some_of
 from dora_diffusion.formats import read_safetensors, safetensors_bytes, write_bytes
 from dora_diffusion.formats.checkpoint_folders import CHECKPOINT, FINAL, checkpoints, drafts
 from dora_diffusion.training.ema import Ema
@@ -28,7 +29,13 @@ MANIFEST = "manifest.json"  # name -> {"size": bytes, "blake2b": hexadecimal} of
 
 @dataclass
 class Progress:
-    """The moving parts of a run."""
+    """The moving parts of a run, and what it is held to.
+
+    Attributes:
+        guard: what a resume must find again, by name.
+        learnt_from: of those in ``guard`` that are made of several files, what each is: a message names those that
+            changed.
+    """
 
     adapter: Adapter
     optimizer: torch.optim.Optimizer
@@ -38,6 +45,7 @@ class Progress:
     step: int = 0
     ema: Ema | None = None
     record: Record = field(default_factory=Record)
+    learnt_from: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, progress: Progress, keep: int | None, name: str = CHECKPOINT) -> Path:
@@ -79,8 +87,8 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
         then = trainer["guard"].get(what)
         if then != now:
             raise TrainingError(
-                f"{checkpoint.name} cannot be resumed: {what} was {then} and is {now}. Restore it, or start again with "
-                "--overwrite."
+                f"{checkpoint.name} cannot be resumed: {_change(what, trainer, progress)}. Restore it, or start again "
+                "with --overwrite."
             )
     # Everything is read before anything is changed: a damaged file must leave the run as it was.
     tensors, _ = read_safetensors(checkpoint / ADAPTER)
@@ -103,6 +111,26 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
     progress.record = Record(**trainer["record"])
 
 
+def _change(what: str, trainer: dict[str, Any], progress: Progress) -> str:
+    """How something a run is held to differs: "photos: 02.jpg was changed, 05.jpg is new"."""
+    # Checkpoints of earlier versions do not know of files.
+    then, now = trainer.get("learnt_from", {}).get(what), progress.learnt_from.get(what)
+    changes = [] if then is None or now is None else list(_file_changes(then, now))
+    if changes:
+        return f"{what}: {some_of(changes)}"
+    return f"{what} was {trainer['guard'].get(what)} and is {progress.guard[what]}"
+
+
+def _file_changes(then: dict[str, str], now: dict[str, str]) -> Iterator[str]:
+    for name in sorted(then.keys() | now.keys()):
+        if name not in now:
+            yield f"{name} is gone"
+        elif name not in then:
+            yield f"{name} is new"
+        elif then[name] != now[name]:
+            yield f"{name} was changed"
+
+
 def _contents(progress: Progress) -> dict[str, bytes]:
     """Every file of a checkpoint but its manifest."""
     tensors, plain = optimizer_state(progress.optimizer)
@@ -112,6 +140,7 @@ def _contents(progress: Progress) -> dict[str, bytes]:
         "schedule": _plain(progress.schedule.state_dict()),
         "scaler": progress.scaler.state_dict() if progress.scaler else None,
         "guard": progress.guard,
+        "learnt_from": progress.learnt_from,
         "record": asdict(progress.record),
     }
     contents = {

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
 
 from dora_diffusion.config import TrainConfig
@@ -136,14 +135,6 @@ def _same(then: object, wanted: object) -> bool:
     if isinstance(then, Path) and isinstance(wanted, Path):
         return then.resolve() == wanted.resolve()
     return then == wanted
-
-
-def photos_digest(paths: list[Path]) -> str:
-    """A digest of the photos' bytes, in order."""
-    digest = blake2b(digest_size=8)
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _logged_step(line: str) -> float:
