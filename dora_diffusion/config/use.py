@@ -103,7 +103,10 @@ class DoctorConfig(Settings):
     """What this machine has, and whether the photos are fit for training."""
 
     instance_data_dir: Path | None = free(None, "folder with photos to check")
-    resolution: int = free(512, "side in pixels that the photos are to be trained at", ge=32, le=4096)
+    pretrained_model_name_or_path: str = free("toybox", "base model that the photos are for", min_length=1)
+    resolution: int | None = free(
+        None, "side in pixels that the photos are to be trained at; left out, the base's own", ge=32, le=4096
+    )
     as_json: bool = free(False, "print one JSON document instead of text (also --json)")
 
 
