@@ -70,7 +70,8 @@ class ExportConfig(Settings):
 class InspectConfig(Settings):
     """What an adapter file holds."""
 
-    as_json: bool = free(False, "print one JSON document instead of a table (also --json)")
+    layers: bool = free(False, "list every layer, with its rank and the size of its update")
+    as_json: bool = free(False, "print one JSON document, every layer in it, instead of text (also --json)")
 
 
 class EvaluateConfig(Settings):
