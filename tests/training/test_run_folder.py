@@ -16,8 +16,10 @@ from dora_diffusion.cli import main
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.files import load_yaml
 from dora_diffusion.errors import DataError, DoraError, TrainingError
+from dora_diffusion.formats import WEIGHTS_NAME
 from dora_diffusion.models import BaseModel, load_base
 from dora_diffusion.training.events import Finished, Note, StepDone
+from dora_diffusion.training.listeners import ProgressBar
 from dora_diffusion.training.run_folder import RunFolder
 
 Copy = Callable[[str], Path]
@@ -189,6 +191,18 @@ def test_a_finished_run_does_nothing(copy_of_finished: Copy) -> None:
     assert [type(event) for event in heard] == [Note, Finished]
     (note,) = heard.of(Note)
     assert all(words in note.message for words in (str(folder), "is finished", "--max_train_steps", "--overwrite"))
+
+
+def test_a_run_that_did_nothing_does_not_say_it_is_done(
+    copy_of_finished: Copy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy_of_finished("run")
+    run_it(small_config(folder, 3), ProgressBar())
+    said = capsys.readouterr().err
+    assert "is finished" in said and f"Nothing was left to do: {folder / WEIGHTS_NAME} is of step 3." in said
+    assert "Done after" not in said
+    run_it(small_config(folder, 4), ProgressBar())
+    assert f"Done after 4 steps: {folder / WEIGHTS_NAME}" in capsys.readouterr().err
 
 
 def test_overwrite_starts_again(finished_run: Path, copy_of_finished: Copy) -> None:
