@@ -4,6 +4,8 @@ traceback.
 A message says what is wrong, where, the rule, the value given and what to do.
 """
 
+from collections.abc import Sequence
+
 
 class DoraError(Exception):
     """Root of every error that a user's input or machine can cause."""
@@ -39,3 +41,9 @@ class TrainingError(DoraError):
 
 class StudioError(DoraError):
     """The web page was asked for something it cannot do."""
+
+
+def some_of(names: Sequence[str], most: int = 5) -> str:
+    """The first names of a list that may be long, for a message: 'a.jpg, b.jpg and 12 more'."""
+    others = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + others

@@ -43,11 +43,15 @@ class Memory:
 
 @dataclass(frozen=True)
 class Missing:
-    """A feature that does not work here, what it lacks, and what to do about it."""
+    """A feature that does not work here, what it lacks, and what to do about it.
+
+    ``optional``: nothing else works less well without it.
+    """
 
     feature: str
     missing: str
     install: str
+    optional: bool = False
 
 
 # Distribution names, in the order they are told.
@@ -117,7 +121,7 @@ def free_disk_gib(path: Path) -> float:
 def missing_for() -> list[Missing]:
     """The optional features that do not work here; empty on a machine that has everything."""
     gaps = [
-        Missing(feature, f"{package} is not installed", f"pip install '{install}'")
+        Missing(feature, f"{package} is not installed", f"pip install '{install}'", optional=True)
         for feature, package, install in _FEATURES
         if find_spec(package) is None
     ]

@@ -110,8 +110,8 @@ def test_missing_features_name_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(machine, "find_spec", lambda name: None if name in ("gradio", "pillow_heif") else object())
     monkeypatch.setattr(machine, "_gpu_gap", lambda: [])
     assert machine.missing_for() == [
-        machine.Missing("the web studio", "gradio is not installed", "pip install 'dora-diffusion[ui]'"),
-        machine.Missing("HEIC photos", "pillow_heif is not installed", "pip install 'pillow-heif'"),
+        machine.Missing("the web studio", "gradio is not installed", "pip install 'dora-diffusion[ui]'", True),
+        machine.Missing("HEIC photos", "pillow_heif is not installed", "pip install 'pillow-heif'", True),
     ]
 
 

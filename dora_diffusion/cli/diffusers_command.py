@@ -17,6 +17,7 @@ from dora_diffusion.config.fields import value_at, walk
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.machine import launched_processes
 
+NO_PREVIEWS = "--validation_epochs: without effect, as no --validation_prompt says what to draw."
 Settled = tuple[TrainConfig, str]
 """Settings, and what to tell the user about them; "" for nothing."""
 
@@ -104,8 +105,11 @@ def _validation_epochs(config: TrainConfig, value: str, given: frozenset[str]) -
     epochs = _whole("--validation_epochs", value)
     if "--validation_steps" in given:
         return config, "--validation_epochs: without effect beside --validation_steps."
-    steps = epochs * steps_per_epoch(config)
-    return _with(config, "run", validation_steps=steps), f"--validation_epochs: previews are drawn every {steps} steps."
+    each = steps_per_epoch(config)
+    steps, whole_run = epochs * each, config.run.max_train_steps
+    often = f"every {steps} steps and at the end" if steps < whole_run else f"at the end only, after {whole_run} steps"
+    note = f"--validation_epochs: {epochs} epochs of {each} steps are {steps} steps; previews are drawn {often}."
+    return _with(config, "run", validation_steps=steps), note if config.run.validation_prompt else NO_PREVIEWS
 
 
 def steps_per_epoch(config: TrainConfig) -> int:

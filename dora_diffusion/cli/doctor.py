@@ -11,7 +11,9 @@ from dora_diffusion import machine
 from dora_diffusion.cli.parse import parse
 from dora_diffusion.config import DoctorConfig
 from dora_diffusion.data.checks import caption_findings, check_photos, folder_findings
-from dora_diffusion.errors import MachineError
+from dora_diffusion.errors import MachineError, ModelError
+
+USUAL = 512  # pixels; that of SD 1.x, and the least that bases of full size were trained at
 
 
 def run(arguments: list[str]) -> int:
@@ -21,9 +23,7 @@ def run(arguments: list[str]) -> int:
         DoraError: a flag is wrong, or the folder of the photos is.
     """
     config = parse(DoctorConfig, arguments, command="doctor")
-    document = _machine() | {
-        "photos": _photos(config.instance_data_dir, config.resolution) if config.instance_data_dir else None
-    }
+    document = _machine() | {"photos": _photos(config.instance_data_dir, config) if config.instance_data_dir else None}
     text = json.dumps(document, indent=2) if config.as_json else "\n".join(_lines(document))
     # A file name may hold bytes that are no text in any encoding; they are shown escaped rather than crash the doctor.
     print(text.encode("utf-8", "backslashreplace").decode("utf-8"))
@@ -42,7 +42,8 @@ def _machine() -> dict[str, Any]:
 
         attention = probe_backends()
     except (MachineError, ImportError) as error:
-        missing.insert(0, {"feature": "everything", "missing": str(error), "install": "pip install dora-diffusion"})
+        broken = machine.Missing("everything", str(error), "pip install dora-diffusion")
+        missing.insert(0, asdict(broken))
     return {
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "devices": devices,
@@ -54,11 +55,13 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _photos(folder: Path, resolution: int) -> dict[str, Any]:
+def _photos(folder: Path, config: DoctorConfig) -> dict[str, Any]:
+    resolution, why = _resolution(config)
     reports = check_photos(folder, resolution)
     return {
         "folder": str(folder),
         "resolution": resolution,
+        "resolution_of": why,
         "findings": [asdict(finding) for finding in [*folder_findings(reports), *caption_findings(folder)]],
         "reports": [
             {
@@ -72,7 +75,40 @@ def _photos(folder: Path, resolution: int) -> dict[str, Any]:
     }
 
 
+def _resolution(config: DoctorConfig) -> tuple[int, str]:
+    """Side in pixels that the photos are judged for, and whose it is."""
+    base = config.pretrained_model_name_or_path
+    if config.resolution is not None:
+        return config.resolution, "as asked for"
+    if (own := _own_resolution(base)) is not None:
+        return own, f"{base}'s own"
+    return USUAL, f"a guess, since nothing here tells that of {base}; --resolution says another"
+
+
+def _own_resolution(base: str) -> int | None:
+    """The base's, from its folder or from what the hub's client keeps of it; None where neither tells."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        from dora_diffusion.models import resolve
+
+        folder = Path(resolve(base))
+        configs = []
+        for part in ("unet", "vae"):
+            file = f"{part}/config.json"
+            kept = folder / file if folder.is_dir() else try_to_load_from_cache(base, file)
+            configs.append(json.loads(Path(str(kept)).read_text(encoding="utf-8")))
+        unet, vae = configs
+        return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
+    except (ImportError, HFValidationError, ModelError, OSError, ValueError, TypeError, KeyError):
+        return None
+
+
 def _lines(document: dict[str, Any]) -> Iterator[str]:
+    if document["photos"]:  # what was asked for comes first
+        yield from _photo_lines(document["photos"])
+        yield ""
     memory = document["memory"]
     yield from _table(
         "Machine",
@@ -83,13 +119,16 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         ],
     )
     yield from _table("Devices", [(device["place"], _device(device)) for device in document["devices"]])
+    if needed := _gaps(document, optional=False):
+        yield from _table("Missing", needed)
     yield from _table("Attention", document["attention"].items())
     yield from _table("Versions", [(name, version or "-") for name, version in document["versions"].items()])
-    yield from _table(
-        "Missing", [(gap["feature"], f"{gap['missing']}: {gap['install']}") for gap in document["missing"]]
-    )
-    if document["photos"]:
-        yield from _photo_lines(document["photos"])
+    yield from _table("Not installed, and needed by these alone", _gaps(document, optional=True))
+
+
+def _gaps(document: dict[str, Any], optional: bool) -> list[tuple[str, str]]:
+    found = [gap for gap in document["missing"] if gap["optional"] is optional]
+    return [(gap["feature"], f"{gap['missing']}: {gap['install']}") for gap in found]
 
 
 def _device(device: dict[str, Any]) -> str:
@@ -111,7 +150,7 @@ def _table(title: str, rows: Iterable[tuple[str, str]]) -> Iterator[str]:
 def _photo_lines(photos: dict[str, Any]) -> Iterator[str]:
     names = {report["path"]: Path(report["path"]).name for report in photos["reports"]}
     width = max(len(name) for name in names.values())
-    yield f"Photos in {photos['folder']} (for training at {photos['resolution']} pixels)"
+    yield f"Photos in {photos['folder']} (for training at {photos['resolution']} pixels, {photos['resolution_of']})"
     for report in photos["reports"]:
         size = f"{report['size'][0]} x {report['size'][1]}" if report["size"] else "?"
         verdict = "good" if not report["findings"] else "usable" if report["usable"] else "cannot be used"

@@ -3,7 +3,7 @@
 import json
 
 from dora_diffusion.cli.parse import parse
-from dora_diffusion.cli.progress import progress_bar
+from dora_diffusion.cli.progress import progress_bar, say_above
 from dora_diffusion.config import EvaluateConfig
 
 
@@ -13,6 +13,6 @@ def run(arguments: list[str]) -> int:
     from dora_diffusion.evaluation import evaluate
 
     with progress_bar("drawing") as turn:
-        found = evaluate(config, turn)
+        found = evaluate(config, turn, say_above)
     print(json.dumps(found.to_json(), indent=2) if config.as_json else found.to_text())
     return 0

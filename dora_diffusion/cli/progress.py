@@ -8,6 +8,11 @@ from typing import Any
 from tqdm import tqdm
 
 
+def say_above(text: str) -> None:
+    """A line on stderr that leaves a bar whole."""
+    tqdm.write(text, file=sys.stderr)
+
+
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A callable ``(done, total)`` that turns a bar on stderr; rare plain lines where there is no terminal.

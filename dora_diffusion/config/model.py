@@ -13,6 +13,7 @@ def _attention(name: str) -> str:
 
 
 AttentionName = Annotated[str, AfterValidator(_attention)]
+PICKLES = "read .bin and .ckpt weights, which are pickles and can run any code they like"
 
 
 class ModelConfig(Settings):
@@ -40,5 +41,5 @@ class ModelConfig(Settings):
         "rescale the noise schedule so that its last timestep is pure noise, for models that predict v; drawing "
         "follows (arXiv:2305.08891)",
     )
-    allow_pickle: bool = free(False, "read .bin and .ckpt weights, which are pickles and can run any code they like")
+    allow_pickle: bool = free(False, PICKLES)
     attention: AttentionName = free("auto", f"attention backend: auto, {', '.join(ATTENTION_BACKENDS)}")

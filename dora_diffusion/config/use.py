@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 from dora_diffusion.config.fields import Settings, free
-from dora_diffusion.config.model import AttentionName
+from dora_diffusion.config.model import PICKLES, AttentionName
 from dora_diffusion.registry import ATTENTION_BACKENDS, FORMATS, SAMPLERS
 
 
@@ -23,6 +23,7 @@ class GenerateConfig(Settings):
 
     adapter: Path | None = free(None, "run folder or adapter file; left out, the base model alone draws")
     pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the adapter was trained on")
+    allow_pickle: bool = free(False, PICKLES)
     prompt: str | None = free(None, "what to draw; left out, the prompt the adapter was taught with")
     negative_prompt: str = free("", "what to keep out")
     strength: float = free(1.0, "0 is the base, 1 the adapter; linear in the weights", ge=-2, le=3)
@@ -53,6 +54,7 @@ class MergeConfig(Settings):
     adapter: Path | None = free(None, "run folder or adapter file")
     output_dir: Path = free(Path("merged"), "folder of the merged pipeline")
     pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the adapter was trained on")
+    allow_pickle: bool = free(False, PICKLES)
     strength: float = free(1.0, "0 is the base, 1 the adapter", ge=-2, le=3)
     precision: Literal["fp32", "fp16", "bf16"] = free("fp32", "precision of the written weights")
 
@@ -68,7 +70,8 @@ class ExportConfig(Settings):
 class InspectConfig(Settings):
     """What an adapter file holds."""
 
-    as_json: bool = free(False, "print one JSON document instead of a table (also --json)")
+    layers: bool = free(False, "list every layer, with its rank and the size of its update")
+    as_json: bool = free(False, "print one JSON document, every layer in it, instead of text (also --json)")
 
 
 class EvaluateConfig(Settings):
@@ -101,7 +104,10 @@ class DoctorConfig(Settings):
     """What this machine has, and whether the photos are fit for training."""
 
     instance_data_dir: Path | None = free(None, "folder with photos to check")
-    resolution: int = free(512, "side in pixels that the photos are to be trained at", ge=32, le=4096)
+    pretrained_model_name_or_path: str = free("toybox", "base model that the photos are for", min_length=1)
+    resolution: int | None = free(
+        None, "side in pixels that the photos are to be trained at; left out, the base's own", ge=32, le=4096
+    )
     as_json: bool = free(False, "print one JSON document instead of text (also --json)")
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from dora_diffusion.data.draws import generator, uniform
-from dora_diffusion.errors import DataError
+from dora_diffusion.errors import DataError, some_of
 
 METADATA = "metadata.jsonl"
 DEFAULT_COLUMN = "text"
@@ -148,11 +148,10 @@ def _refuse_shared(sidecars: dict[Path, Path]) -> None:
 
 def _refuse_missing(missing: Sequence[Path], source: Source) -> None:
     if missing:
-        names = ", ".join(path.name for path in missing[:5])
-        others = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        names = some_of([path.name for path in missing])
         where = "a .txt file beside it" if source == "sidecar" else f"a line in {METADATA}"
         raise DataError(
-            f"No caption for {names}{others}: with --captions {source} each photo needs {where}. "
+            f"No caption for {names}: with --captions {source} each photo needs {where}. "
             "Add it, or use --captions auto, which gives the others the prompt."
         )
 

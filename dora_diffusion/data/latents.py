@@ -39,9 +39,13 @@ class Latents:
         self._cache = cache
         self._kept: dict[View, tuple[Tensor, Tensor]] = {}
 
-    def sample(self, seed: int, samples: list[int]) -> Tensor:
+    def views(self, seed: int, samples: list[int]) -> list[View]:
+        """The views of the run's samples with these numbers, which everything below is told of."""
+        return [self.photos.view(seed, sample) for sample in samples]
+
+    def sample(self, seed: int, samples: list[int], views: list[View]) -> Tensor:
         """Scaled latents (b, c, h, w) of the run's samples with these numbers, float32."""
-        distributions = [self._distribution(self.photos.view(seed, sample)) for sample in samples]
+        distributions = [self._distribution(view) for view in views]
         latents = [
             mean + std * normal(tuple(mean.shape), seed, f"{self.photos.name}-latent", sample).to(mean.device)
             for sample, (mean, std) in zip(samples, distributions, strict=True)
@@ -57,17 +61,17 @@ class Latents:
         for view in self.photos.fixed_views() or []:
             self._distribution(view)
 
-    def framing(self, seed: int, samples: list[int]) -> Tensor:
+    def framing(self, views: list[View]) -> Tensor:
         """(b, 6) float32, pixels: of each sample what ``Photos.framing`` says."""
-        return torch.tensor([self.photos.framing(self.photos.view(seed, sample)) for sample in samples]).float()
+        return torch.tensor([self.photos.framing(view) for view in views]).float()
 
-    def captions(self, seed: int, samples: list[int]) -> list[str]:
+    def captions(self, seed: int, samples: list[int], views: list[View]) -> list[str]:
         """Of each sample what it is called."""
-        return [self.photos.caption(seed, sample) for sample in samples]
+        return [self.photos.caption(view, seed, sample) for sample, view in zip(samples, views, strict=True)]
 
-    def loss_weights(self, seed: int, samples: list[int], grid: Shape) -> Tensor:
+    def loss_weights(self, views: list[View], grid: Shape) -> Tensor:
         """(b, 1, *grid) float32: of each sample what the places of its latents count in the loss."""
-        return torch.stack([self.photos.loss_weights(self.photos.view(seed, sample), grid) for sample in samples])
+        return torch.stack([self.photos.loss_weights(view, grid) for view in views])
 
     def _distribution(self, view: View) -> tuple[Tensor, Tensor]:
         if view in self._kept:

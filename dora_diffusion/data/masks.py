@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from dora_diffusion.data.photos import PhotoError, find_photos, open_alpha, open_grey
-from dora_diffusion.errors import DataError
+from dora_diffusion.errors import DataError, some_of
 
 MaskOf = Callable[[Path], Image.Image]  # a photo's path to its mask, mode "L", upright
 
@@ -31,9 +31,8 @@ class MaskFolder:
         pictures = find_photos(folder)
         missing = [photo.name for photo in photos if not any(mask.stem == photo.stem for mask in pictures)]
         if missing:
-            others = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
             raise DataError(
-                f"No mask in {folder} for {', '.join(missing[:5])}{others}: each photo needs one with its own name "
+                f"No mask in {folder} for {some_of(missing)}: each photo needs one with its own name "
                 f"({Path(missing[0]).stem}.png, for example); an all white one counts every pixel."
             )
         self._masks: dict[Path, Path] = {}

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms
 
-from dora_diffusion.errors import DataError
+from dora_diffusion.errors import DataError, some_of
 from dora_diffusion.registry import did_you_mean
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -71,9 +71,8 @@ def list_photos(folder: Path) -> list[Path]:
     photos = find_photos(folder)
     heic = [path.name for path in photos if path.suffix.lower() in HEIC_EXTENSIONS]
     if heic and not can_read_heic():
-        others = f" and {len(heic) - 1} more" if len(heic) > 1 else ""
         raise DataError(
-            f"{folder} holds HEIC photos ({heic[0]}{others}), which need the package pillow-heif: "
+            f"{folder} holds HEIC photos ({some_of(heic, most=1)}), which need the package pillow-heif: "
             "pip install pillow-heif, or export the photos as JPEG."
         )
     return photos

@@ -143,10 +143,10 @@ class Photos:
         other = None if shape == picture.bucket else shape
         return View(photo, (width - shape[1]) // 2, (height - shape[0]) // 2, False, other)
 
-    def caption(self, seed: int, sample: int) -> str:
-        """What sample number ``sample`` is called."""
+    def caption(self, view: View, seed: int, sample: int) -> str:
+        """What sample number ``sample`` is called, whose view is ``view``."""
         assert self._captions is not None, f"the {self.name} photos were given no captions"
-        return self._captions.caption(self._order.photo(seed, sample), seed, sample)
+        return self._captions.caption(view.photo, seed, sample)
 
     def fixed_captions(self) -> list[str]:
         """The captions that can be told before anything is drawn, each once."""

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from dora_diffusion.evaluation.taught import Taught, taught
 from dora_diffusion.formats import write_bytes
 from dora_diffusion.inference import Drawing, MergedPipeline, draw_tensor
 from dora_diffusion.inference.draw import guidance_of, pictures_of
+from dora_diffusion.inference.out_of_memory import memory_told
 from dora_diffusion.inference.sheet import Row, save_sheet, sheet
 from dora_diffusion.machine import check_writable
 from dora_diffusion.toybox.eye import Seen, load_eye
@@ -32,13 +33,28 @@ REPORT, SHEET = "report.json", "sheet.png"
 BASE = "toybox"
 
 OnProgress = Callable[[int, int], None]
+OnGroup = Callable[[str], None]
+
+# What each group of pictures shows, and what it is drawn for.
+_SHOWS = {
+    "base_bare": "the class, without the adapter",
+    "base_worded": "the subject in words alone, without the adapter",
+    "base_others": "other classes, without the adapter",
+    "subject": "the subject",
+    "bare": "the class, to see what leaks into it",
+    "styled": "the subject in other styles",
+    "others": "other classes, to see what drifts",
+}
 
 
-def evaluate(config: EvaluateConfig, on_progress: OnProgress | None = None) -> Evaluation:
+def evaluate(
+    config: EvaluateConfig, on_progress: OnProgress | None = None, on_group: OnGroup | None = None
+) -> Evaluation:
     """Judge one adapter of the embedded base; writes ``report.json`` and ``sheet.png`` where ``output_dir`` is given.
 
     Args:
         on_progress: called with sampling steps done and in all.
+        on_group: called with what is drawn next, in words.
 
     Raises:
         DoraError: adapter, photos, base, eye or folder are not fit; the message says what to do.
@@ -63,7 +79,10 @@ def evaluate(config: EvaluateConfig, on_progress: OnProgress | None = None) -> E
         seed=config.seed,
         scenes=prompt_scenes(_scenes(seen)),
     )
-    drawn = draw_groups(pipeline, subject.adapter, asked, drawing_of(config), config.strength, on_progress)
+    with memory_told("drawing", _lighter_drawing(config)):
+        drawn = draw_groups(
+            pipeline, subject.adapter, asked, drawing_of(config), config.strength, on_progress, on_group
+        )
     gate = gate_of()
     measured = measure(drawn, asked, photos, held_out, eye, gate)
     evaluation = replace(
@@ -90,6 +109,7 @@ def draw_groups(
     drawing: Drawing,
     strength: float = 1.0,
     on_progress: OnProgress | None = None,
+    on_group: OnGroup | None = None,
 ) -> dict[str, Tensor]:
     """Every group of ``measure.GROUPS`` that ``asked`` has pictures for: (n, 3, h, w) in [0, 1], on the CPU."""
     total = drawing.num_inference_steps * sum(len(getattr(asked, name)) for name, _ in GROUPS.values())
@@ -99,6 +119,8 @@ def draw_groups(
         asks = getattr(asked, name)
         if not asks:
             continue
+        if on_group is not None:
+            on_group(f"{len(asks)} pictures of {_SHOWS[group]}: {asks[0].prompt!r}{' ...' if len(asks) > 1 else ''}")
         pipeline.switch(adapter if adapted else None, strength)
         turn = _counting_from(before, total, on_progress)
         drawn[group] = draw_tensor(
@@ -173,6 +195,13 @@ def drawing_of(config: EvaluateConfig) -> Drawing:
         sampler=config.sampler,
         sample_batch_size=config.sample_batch_size,
     )
+
+
+def _lighter_drawing(config: EvaluateConfig) -> Iterator[str]:
+    if config.sample_batch_size > 1:
+        yield f"a --sample_batch_size below {config.sample_batch_size} (the same pictures)"
+    if not config.cpu and torch.cuda.is_available():
+        yield "--cpu"
 
 
 def _counting_from(before: int, total: int, on_progress: OnProgress | None) -> OnProgress | None:

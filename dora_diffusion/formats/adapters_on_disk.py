@@ -5,6 +5,7 @@ from pathlib import Path
 from dora_diffusion.adapters import AdapterState
 from dora_diffusion.config import ExportConfig
 from dora_diffusion.errors import ConfigError, FormatError
+from dora_diffusion.formats.checkpoint_folders import checkpoints
 from dora_diffusion.formats.files import read_safetensors
 from dora_diffusion.registry import FORMATS
 
@@ -21,7 +22,7 @@ def adapter_file(path: Path) -> Path:
         file = path / WEIGHTS_NAME
         if file.is_file():
             return file
-        if list(path.glob("checkpoint-*")):
+        if checkpoints(path):
             raise FormatError(
                 f"The run in {path} has not finished: it has checkpoints and no {WEIGHTS_NAME}. "
                 "Start it again to resume it."

@@ -1,5 +1,6 @@
 """``generate(config)``: pictures of the subject, from the live adapter or from merged weights."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dora_diffusion.formats import load_adapter
 from dora_diffusion.inference.device import place
 from dora_diffusion.inference.draw import Drawing, OnStep, draw, guidance_of, sampler_name
 from dora_diffusion.inference.merged_pipeline import MergedWeights
+from dora_diffusion.inference.out_of_memory import memory_told
 from dora_diffusion.inference.picture import save_picture
 from dora_diffusion.machine import check_writable
 from dora_diffusion.models import BaseModel, choose_attention, load_base, schedule_from
@@ -23,13 +25,15 @@ def generate(config: GenerateConfig, on_step: OnStep | None = None) -> list[Path
     Raises:
         ConfigError: no prompt was given, and the adapter knows none.
         ModelError, FormatError, AdapterError: base or adapter cannot be read, or do not fit.
+        MachineError: the memory does not suffice, or the folder cannot be written to.
     """
     check_writable(config.output_dir, 0)
     state = load_adapter(config.adapter) if config.adapter else None
     prompt = _prompt_for(config, state)
-    base = _load(config, state)
-    if state is not None:
-        apply_adapter(base, state, config.strength, live=config.mode == "live")
+    with memory_told("loading the base", _lighter_base(config)):
+        base = _load(config, state)
+        if state is not None:
+            apply_adapter(base, state, config.strength, live=config.mode == "live")
     drawing = Drawing(
         config.num_inference_steps,
         config.guidance_scale,
@@ -45,7 +49,8 @@ def generate(config: GenerateConfig, on_step: OnStep | None = None) -> list[Path
     # Batch by batch, so that what is drawn is kept when the rest is interrupted.
     for start in range(0, config.num_images, config.sample_batch_size):
         seeds = [config.seed + k for k in range(start, min(start + config.sample_batch_size, config.num_images))]
-        images = draw(base, [prompt] * len(seeds), seeds, drawing, _offset(on_step, start, config))
+        with memory_told("drawing", _lighter_drawing(config, len(seeds)), _kept(len(paths))):
+            images = draw(base, [prompt] * len(seeds), seeds, drawing, _offset(on_step, start, config))
         for image, seed in zip(images, seeds, strict=True):
             path = config.output_dir / f"{first + len(paths):05d}.png"
             paths.append(save_picture(image, path, {**settings, "seed": seed}))
@@ -57,6 +62,26 @@ def _prompt_for(config: GenerateConfig, state: AdapterState | None) -> str:
     if not prompt:
         raise ConfigError("What shall be drawn? Give --prompt 'a photo of ...'.")
     return prompt
+
+
+def _lighter_drawing(config: GenerateConfig, at_once: int) -> Iterator[str]:
+    """What needs less memory than drawing ``at_once`` pictures."""
+    if at_once > 1:
+        yield f"a --sample_batch_size below {at_once} (the same pictures)"
+    yield "a lower --height and --width"
+    yield from _lighter_base(config)
+
+
+def _lighter_base(config: GenerateConfig) -> Iterator[str]:
+    device, dtype = place(config.cpu, config.precision)
+    if dtype == torch.float32:
+        yield "--precision bf16" if device.type == "cpu" else "--precision fp16"
+    if device.type != "cpu":
+        yield "--cpu"
+
+
+def _kept(count: int) -> str:
+    return f"The {count} drawn before are kept." if count else ""
 
 
 def _offset(on_step: OnStep | None, start: int, config: GenerateConfig) -> OnStep | None:
@@ -93,19 +118,21 @@ def picture_settings(config: GenerateConfig, prompt: str, base: BaseModel) -> di
     }
 
 
-def load_for(given: str | None, state: AdapterState | None, dtype: torch.dtype = torch.float32) -> BaseModel:
+def load_for(
+    given: str | None, state: AdapterState | None, dtype: torch.dtype = torch.float32, allow_pickle: bool = False
+) -> BaseModel:
     """The base given, else the adapter's, else toybox; with the noise schedule that the adapter was trained on.
 
     Raises:
         ModelError: it cannot be loaded.
     """
     name = given or (state.base_name if state else "") or "toybox"
-    return load_base(name, dtype=dtype, **schedule_from(state.metadata if state else {}))
+    return load_base(name, dtype=dtype, allow_pickle=allow_pickle, **schedule_from(state.metadata if state else {}))
 
 
 def _load(config: GenerateConfig, state: AdapterState | None) -> BaseModel:
     device, dtype = place(config.cpu, config.precision)
-    base = load_for(config.pretrained_model_name_or_path, state, dtype).to(device)
+    base = load_for(config.pretrained_model_name_or_path, state, dtype, config.allow_pickle).to(device)
     base.attention = choose_attention(base.unet, config.attention)
     return base
 

@@ -35,7 +35,7 @@ def merge(config: MergeConfig) -> Path:
     if folder.exists() and any(folder.iterdir()) and not (folder / STAMP).is_file():
         raise ConfigError(f"{folder} is not empty and holds no merged pipeline of ours; give another --output_dir.")
     state = load_adapter(config.adapter)
-    base = load_for(config.pretrained_model_name_or_path, state)
+    base = load_for(config.pretrained_model_name_or_path, state, allow_pickle=config.allow_pickle)
     size = sum(p.numel() for part in (base.unet, base.vae, *base.adaptable().values()) for p in part.parameters()) * 4
     check_writable(folder.parent, size)
     MergedWeights(base, keep=0).switch(state, config.strength)

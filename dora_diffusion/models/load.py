@@ -151,7 +151,7 @@ def _download(name: str, file: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(name, file, revision=revision))
+        return Path(hf_hub_download(name, file, revision=revision, local_files_only=not _answers(name, file, revision)))
     except HFValidationError:
         raise ModelError(f"{name} is neither a folder on this machine nor a valid hub name (owner/model).") from None
     except LocalEntryNotFoundError:
@@ -160,6 +160,20 @@ def _download(name: str, file: str, revision: str | None) -> Path:
         ) from None
     except (HfHubHTTPError, OSError) as error:
         raise ModelError(f"The hub has no model {name}, or does not let you read it: {first_line(error)}") from None
+
+
+def _answers(name: str, file: str, revision: str | None) -> bool:
+    """Whether the hub says anything, asked once: its own client asks six times in 20 seconds, and warns each time."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        get_hf_file_metadata(hf_hub_url(name, file, revision=revision))
+    except (HfHubHTTPError, HFValidationError):
+        pass  # told by who downloads
+    except Exception:  # no network, each of the client's HTTP libraries in its own words; or the offline mode
+        return False
+    return True
 
 
 def _family_of(index: dict[str, Any], config: ReadConfig, name: str) -> Family:

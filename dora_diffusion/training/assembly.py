@@ -13,12 +13,15 @@ from dora_diffusion.data.latents import Latents
 from dora_diffusion.data.photos import list_photos
 from dora_diffusion.data.views import Photos
 from dora_diffusion.errors import ConfigError
+from dora_diffusion.inference.out_of_memory import memory_told
 from dora_diffusion.models import BaseModel, base_digest, choose_attention, load_base
 from dora_diffusion.models.vae import replace_vae
 from dora_diffusion.models.words import start_rows
 from dora_diffusion.registry import OPTIMIZERS
+from dora_diffusion.training import remedies
 from dora_diffusion.training.batches import Batches, Prompts, fixed_captions
 from dora_diffusion.training.checkpoint import Progress
+from dora_diffusion.training.digests import NOTHING, digests_of_files
 from dora_diffusion.training.ema import Ema
 from dora_diffusion.training.events import ClassImages, Note, OnEvent, ShouldStop
 from dora_diffusion.training.hardware import base_dtype
@@ -28,13 +31,12 @@ from dora_diffusion.training.optim import learning_rate_schedule
 from dora_diffusion.training.prior import class_images, given_class_images
 from dora_diffusion.training.prior_prediction import PriorPrediction
 from dora_diffusion.training.published import published_as
-from dora_diffusion.training.run_folder import photos_digest
 from dora_diffusion.training.subject_photos import (
     find_subject,
     load_subject,
     missing_trigger,
+    subject_digests,
     subject_facts,
-    subject_guard,
 )
 
 
@@ -83,7 +85,8 @@ def assemble(
     files = find_subject(data, paths)
     if message := missing_trigger(data, files):
         tell(Note(message))
-    base = _load(config, accelerator)
+    with memory_told("loading the base", remedies.when_loading(config)):
+        base = _load(config, accelerator)
     resolution = data.resolution or base.native_resolution
     chunk = config.run.train_batch_size * accelerator.num_processes
     photos = load_subject(data, files, resolution, chunk)
@@ -113,20 +116,23 @@ def assemble(
     )
     optimizer = OPTIMIZERS.load(config.optim.optimizer).make(adapter, config.optim)
     schedule = learning_rate_schedule(optimizer, config.optim, config.run.max_train_steps)
+    class_files = digests_of_files(given_class_images(config)) if prior else NOTHING
+    learnt_from = {**subject_digests(files), "class images of your own": class_files}
     guard = {
         "base": digest,
-        **subject_guard(files),
-        "class images of your own": photos_digest(given_class_images(config)) if prior else None,
+        **{what: found.together for what, found in learnt_from.items()},
         "global batch": batches.global_batch,
         "precision": str(base.dtype),
     }
     ema = Ema(adapter, config.optim.ema_decay) if config.optim.ema_decay else None
-    progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard, ema=ema)
+    each = {what: dict(found.each) for what, found in learnt_from.items()}
+    progress = Progress(adapter, optimizer, schedule, accelerator.scaler, guard, ema=ema, learnt_from=each)
     prior_prediction = _prior_prediction(base, adapter, noise_schedule, config)
     facts = _facts(base, progress, accelerator, config, subject_facts(data, files, photos))
     # Last: what was encoded until here needed every part on the device.
     needed = trained | (base.adaptable().keys() if data.caption_shuffle else set())
-    parts = _parts(base, needed, sources, tell)
+    with memory_told("encoding the pictures", remedies.when_encoding(config)):
+        parts = _parts(base, needed, sources, tell)
     return Assembly(base, noise_schedule, batches, progress, prior_prediction, facts, parts)
 
 

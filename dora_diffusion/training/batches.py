@@ -2,27 +2,33 @@
 
 from collections.abc import Sequence
 from copy import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from dora_diffusion.config import LossConfig
 from dora_diffusion.data.latents import Latents
+from dora_diffusion.data.views import View
 from dora_diffusion.models import BaseModel
 from dora_diffusion.training.loss import PLAIN, Batch
 from dora_diffusion.training.noise import noise_for, timestep_range, timesteps_for
 
 # Encodings kept on the device: beyond, all go to the main memory. One of SDXL's has 0.6 MB.
 ON_DEVICE = 64
-# Encodings kept of captions that are drawn (shuffled), on the CPU; the oldest goes first.
+# Encodings kept of captions that are drawn (shuffled), or drawn together, on the CPU; the oldest goes first.
 OF_DRAWN = 512
 _AT_ONCE = 16
 
 Encoding = dict[str, Tensor]  # of one prompt: no axis of samples
+Key = TypeVar("Key")
 
 
 class Prompts:
     """The conditioning of prompts; each is encoded once unless the text encoder is trained.
+
+    While it is, the prompts of a batch are encoded together. From ``stand_still`` on, what no gradient flows into is
+    kept of the same prompts together: those are the same bits, where a prompt alone might be rounded otherwise.
 
     Args:
         known: the prompts that are sure to come: encoded now, unless the text encoder is trained. Others are encoded
@@ -35,6 +41,7 @@ class Prompts:
         self._trained = trained
         self._known: dict[str, Encoding] = {}
         self._drawn: dict[str, Encoding] = {}
+        self._together: dict[tuple[str, ...], dict[str, Tensor]] | None = None
         if not trained:
             place = base.device if len(known) <= ON_DEVICE else torch.device("cpu")
             for start in range(0, len(known), _AT_ONCE):
@@ -53,8 +60,24 @@ class Prompts:
         """
         distinct = list(dict.fromkeys(prompts))
         rows = torch.tensor([distinct.index(prompt) for prompt in prompts], device=self._base.device)
-        encoded = self._base.encode_prompts(distinct) if self._trained else self._from_kept(distinct)
+        encoded = self._from_trained(distinct) if self._trained else self._from_kept(distinct)
         return {name: value[rows] for name, value in encoded.items()} | self._base.framing(framing.to(rows.device))
+
+    def stand_still(self) -> None:
+        """From now on the text encoder, trained until here, stays as it is."""
+        if self._together is None:
+            self._together = {}
+
+    def _from_trained(self, prompts: list[str]) -> dict[str, Tensor]:
+        if self._together is None:
+            return self._base.encode_prompts(prompts)
+        key = tuple(prompts)
+        if key in self._together:
+            return {name: value.to(self._base.device) for name, value in self._together[key].items()}
+        encoded = self._base.encode_prompts(prompts)
+        if not is_moving(encoded):
+            _keep(self._together, key, {name: value.cpu() for name, value in encoded.items()})
+        return encoded
 
     def _from_kept(self, prompts: list[str]) -> dict[str, Tensor]:
         found = [self._known.get(prompt) or self._of_drawn(prompt) for prompt in prompts]
@@ -62,10 +85,20 @@ class Prompts:
 
     def _of_drawn(self, prompt: str) -> Encoding:
         if prompt not in self._drawn:
-            if len(self._drawn) >= OF_DRAWN:
-                self._drawn.pop(next(iter(self._drawn)))
-            self._drawn |= self._encode([prompt], torch.device("cpu"))
+            _keep(self._drawn, prompt, self._encode([prompt], torch.device("cpu"))[prompt])
         return self._drawn[prompt]
+
+
+def is_moving(encoded: dict[str, Tensor]) -> bool:
+    """Whether a gradient flows into what encodes prompts, or might: without gradients there is no telling."""
+    return not torch.is_grad_enabled() or any(value.requires_grad for value in encoded.values())
+
+
+def _keep(kept: dict[Key, dict[str, Tensor]], key: Key, encoded: dict[str, Tensor]) -> None:
+    """Add an entry; beyond ``OF_DRAWN`` of them the oldest goes."""
+    if len(kept) >= OF_DRAWN:
+        kept.pop(next(iter(kept)))
+    kept[key] = encoded
 
 
 def fixed_captions(sources: Sequence[Latents]) -> list[str]:
@@ -123,6 +156,10 @@ class Batches:
         """The prompts that can be told before anything is drawn, each once."""
         return fixed_captions([source for _, source in self._sources])
 
+    def text_encoders_stand_still(self) -> None:
+        """From now on nothing moves the text encoders any more: see ``Prompts.stand_still``."""
+        self._prompts.stand_still()
+
     def split(self, factor: int) -> "Batches":
         """The same samples of every step, in ``factor`` times as many batches, each a ``factor``-th the size."""
         parts = copy(self)
@@ -133,22 +170,21 @@ class Batches:
         """The batch of optimizer step ``step`` (from 0) and micro-step ``micro_step`` for this process."""
         first = step * self.global_batch + (micro_step * self._processes + self._process) * self._batch_size
         samples = list(range(first, first + self._batch_size))
-        latents = torch.cat([source.sample(self._seed, samples) for _, source in self._sources]).to(self._device)
+        seen = [(source, source.views(self._seed, samples)) for _, source in self._sources]
+        latents = torch.cat([source.sample(self._seed, samples, views) for source, views in seen]).to(self._device)
         shape = tuple(latents.shape[1:])
         kinds = [kind for kind, _ in self._sources]
         noise = torch.cat([noise_for(shape, self._seed, kind, samples, self._noise_offset) for kind in kinds])
         timesteps = torch.cat([timesteps_for(self._timesteps, self._seed, kind, samples) for kind in kinds])
         is_prior = torch.tensor([kind == "class" for kind, _ in self._sources for _ in samples], device=self._device)
-        framing = torch.cat([source.framing(self._seed, samples) for _, source in self._sources])
-        captions = [caption for _, source in self._sources for caption in source.captions(self._seed, samples)]
+        framing = torch.cat([source.framing(views) for source, views in seen])
+        captions = [text for source, views in seen for text in source.captions(self._seed, samples, views)]
         conditioning = self._prompts.conditioning(captions, framing)
-        weights = self._loss_weights(samples, (shape[1], shape[2]))
+        weights = self._loss_weights(seen, (shape[1], shape[2]))
         return Batch(latents, noise.to(self._device), timesteps.to(self._device), is_prior, conditioning, weights)
 
-    def _loss_weights(self, samples: list[int], grid: tuple[int, int]) -> Tensor | None:
+    def _loss_weights(self, seen: list[tuple[Latents, list[View]]], grid: tuple[int, int]) -> Tensor | None:
         """(b, 1, *grid), or None where no photo has a mask; class images count everywhere."""
-        if not any(source.photos.has_masks for _, source in self._sources):
+        if not any(source.photos.has_masks for source, _ in seen):
             return None
-        return torch.cat([source.loss_weights(self._seed, samples, grid) for _, source in self._sources]).to(
-            self._device
-        )
+        return torch.cat([source.loss_weights(views, grid) for source, views in seen]).to(self._device)

@@ -6,8 +6,8 @@ of diffusers' scripts, and a run can be extended from its very end.
 
 import json
 import os
-import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -16,20 +16,26 @@ from typing import Any
 import torch
 
 from dora_diffusion.adapters import Adapter
-from dora_diffusion.errors import FormatError, MachineError, TrainingError
+from dora_diffusion.errors import FormatError, MachineError, TrainingError, some_of
 from dora_diffusion.formats import read_safetensors, safetensors_bytes, write_bytes
+from dora_diffusion.formats.checkpoint_folders import CHECKPOINT, FINAL, checkpoints, drafts
 from dora_diffusion.training.ema import Ema
 from dora_diffusion.training.optimizer_state import optimizer_state, restore_optimizer
 from dora_diffusion.training.record import Record
 
 ADAPTER, OPTIMIZER, EMA, TRAINER = "adapter.safetensors", "optimizer.safetensors", "ema.safetensors", "trainer.json"
-CHECKPOINT, FINAL = "checkpoint", "final"  # what a folder is called before its step
 MANIFEST = "manifest.json"  # name -> {"size": bytes, "blake2b": hexadecimal} of every other file
 
 
 @dataclass
 class Progress:
-    """The moving parts of a run."""
+    """The moving parts of a run, and what it is held to.
+
+    Attributes:
+        guard: what a resume must find again, by name.
+        learnt_from: of those in ``guard`` that are made of several files, what each is: a message names those that
+            changed.
+    """
 
     adapter: Adapter
     optimizer: torch.optim.Optimizer
@@ -39,22 +45,7 @@ class Progress:
     step: int = 0
     ema: Ema | None = None
     record: Record = field(default_factory=Record)
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """A run's checkpoints, oldest first. One that lost a file counts: loading it says so, skipping it would not."""
-    named = [path for path in folder.glob("*-*") if re.fullmatch(rf"({CHECKPOINT}|{FINAL})-[0-9]+", path.name)]
-    return sorted((path for path in named if path.is_dir()), key=step_of)
-
-
-def drafts(folder: Path) -> list[Path]:
-    """What a process leaves that is killed as it writes or deletes a checkpoint."""
-    return [path for name in (CHECKPOINT, FINAL) for path in folder.glob(f".{name}-*")]
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step in a checkpoint folder's name."""
-    return int(checkpoint.name.split("-")[1])
+    learnt_from: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, progress: Progress, keep: int | None, name: str = CHECKPOINT) -> Path:
@@ -96,8 +87,8 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
         then = trainer["guard"].get(what)
         if then != now:
             raise TrainingError(
-                f"{checkpoint.name} cannot be resumed: {what} was {then} and is {now}. Restore it, or start again with "
-                "--overwrite."
+                f"{checkpoint.name} cannot be resumed: {_change(what, trainer, progress)}. Restore it, or start again "
+                "with --overwrite."
             )
     # Everything is read before anything is changed: a damaged file must leave the run as it was.
     tensors, _ = read_safetensors(checkpoint / ADAPTER)
@@ -120,6 +111,26 @@ def load_checkpoint(checkpoint: Path, progress: Progress) -> None:
     progress.record = Record(**trainer["record"])
 
 
+def _change(what: str, trainer: dict[str, Any], progress: Progress) -> str:
+    """How something a run is held to differs: "photos: 02.jpg was changed, 05.jpg is new"."""
+    # Checkpoints of earlier versions do not know of files.
+    then, now = trainer.get("learnt_from", {}).get(what), progress.learnt_from.get(what)
+    changes = [] if then is None or now is None else list(_file_changes(then, now))
+    if changes:
+        return f"{what}: {some_of(changes)}"
+    return f"{what} was {trainer['guard'].get(what)} and is {progress.guard[what]}"
+
+
+def _file_changes(then: dict[str, str], now: dict[str, str]) -> Iterator[str]:
+    for name in sorted(then.keys() | now.keys()):
+        if name not in now:
+            yield f"{name} is gone"
+        elif name not in then:
+            yield f"{name} is new"
+        elif then[name] != now[name]:
+            yield f"{name} was changed"
+
+
 def _contents(progress: Progress) -> dict[str, bytes]:
     """Every file of a checkpoint but its manifest."""
     tensors, plain = optimizer_state(progress.optimizer)
@@ -129,6 +140,7 @@ def _contents(progress: Progress) -> dict[str, bytes]:
         "schedule": _plain(progress.schedule.state_dict()),
         "scaler": progress.scaler.state_dict() if progress.scaler else None,
         "guard": progress.guard,
+        "learnt_from": progress.learnt_from,
         "record": asdict(progress.record),
     }
     contents = {

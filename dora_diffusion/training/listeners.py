@@ -40,6 +40,7 @@ class ProgressBar:
     def __init__(self) -> None:
         self._bar: Any = None
         self._doing = ""
+        self._began = False
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -48,6 +49,7 @@ class ProgressBar:
             case ClassImages(done, total):
                 self._turn("class images", done, total)
             case RunStarted(_, step, total, facts):
+                self._began = True
                 for name, fact in facts.items():
                     self._say(f"{name:>10}: {fact}")
                 self._turn("training", step, total)
@@ -59,10 +61,17 @@ class ProgressBar:
                 self._say(f"step {step}: {len(paths)} previews in {paths[0].parent}")
             case Saved():
                 pass
-            case Finished(step, path, stopped):
-                self.close()
-                more = " (the same command goes on)" if stopped else ""
-                self._say(f"{'Stopped' if stopped else 'Done'} after {step} steps: {path}{more}")
+            case Finished():
+                self._end(event)
+
+    def _end(self, event: Finished) -> None:
+        self.close()
+        if event.stopped:
+            self._say(f"Stopped after {event.step} steps: {event.path} (the same command goes on)")
+        elif self._began:
+            self._say(f"Done after {event.step} steps: {event.path}")
+        else:
+            self._say(f"Nothing was left to do: {event.path} is of step {event.step}.")
 
     def _turn(self, what: str, done: int, total: int, **postfix: str) -> None:
         if self._bar is None or self._doing != what:

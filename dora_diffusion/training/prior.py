@@ -9,12 +9,15 @@ from dora_diffusion.config import TrainConfig
 from dora_diffusion.data.photos import find_photos, list_photos, open_photo
 from dora_diffusion.errors import DataError
 from dora_diffusion.inference.draw import Drawing, draw, sampler_name
+from dora_diffusion.inference.out_of_memory import memory_told
 from dora_diffusion.inference.picture import save_picture
 from dora_diffusion.machine import home
 from dora_diffusion.models import BaseModel, base_digest
+from dora_diffusion.training import remedies
 from dora_diffusion.training.events import ShouldStop, StoppedEarlyError, never
 
 OnImage = Callable[[int, int], None]
+KEPT = "Class images made so far are kept as long as nothing that shapes them changes."
 
 
 def class_images(
@@ -33,7 +36,7 @@ def class_images(
     of any is a new folder.
 
     Raises:
-        DataError, MachineError: the folder cannot be read or written.
+        DataError, MachineError: the folder cannot be read or written, or the memory does not suffice.
         StoppedEarlyError: ``should_stop`` said so; the images made so far are kept.
     """
     prior = config.prior
@@ -51,9 +54,9 @@ def class_images(
             raise StoppedEarlyError
         chunk = mine[start : start + prior.sample_batch_size]
         seeds = [prior.class_images_seed + k for k in chunk]
-        for k, seed, image in zip(
-            chunk, seeds, draw(base, [config.class_prompt()] * len(chunk), seeds, drawing), strict=True
-        ):
+        with memory_told("drawing class images", remedies.when_drawing_the_class(config), KEPT):
+            images = draw(base, [config.class_prompt()] * len(chunk), seeds, drawing)
+        for k, seed, image in zip(chunk, seeds, images, strict=True):
             fresh = paths[k].with_name(f".{paths[k].name}")
             save_picture(image, fresh, {**recipe, "seed": seed}).replace(paths[k])
         on_image(len(paths) - len(missing) + start + len(chunk), len(paths))

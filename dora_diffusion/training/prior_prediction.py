@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dora_diffusion.adapters import Adapter
 from dora_diffusion.models import BaseModel
+from dora_diffusion.training.batches import is_moving
 from dora_diffusion.training.loss import Batch
 
 
@@ -34,10 +35,25 @@ class PriorPrediction:
         self._scheduler = scheduler
         self._class_prompt = class_prompt
         self._trained = trained
+        self._still: dict[str, Tensor] | None = None
         with adapter.switched_off():
             encoded = base.encode_prompts([class_prompt])
         # A text encoder that is not trained may be elsewhere than the UNet.
         self._frozen = {name: value.to(base.device) for name, value in encoded.items()}
+
+    def text_encoders_stand_still(self) -> None:
+        """From now on the text encoders, trained until here, stay as they are: the class prompt is encoded once more,
+        unless a gradient still flows into it.
+        """
+        if self._trained and self._still is None:
+            encoded = self._base.encode_prompts([self._class_prompt])
+            self._still = None if is_moving(encoded) else encoded
+
+    def _live(self) -> dict[str, Tensor]:
+        """What the adapted model is told of the class."""
+        if not self._trained:
+            return self._frozen
+        return self._still or self._base.encode_prompts([self._class_prompt])
 
     def beside(self, batch: Batch) -> Batch:
         """``batch`` of photos (b) with the samples of the prior term behind them (2 b).
@@ -45,8 +61,7 @@ class PriorPrediction:
         Masks are of the subject, so ``loss_weights`` of the added samples are 1.
         """
         target = self._target(batch)
-        live = self._base.encode_prompts([self._class_prompt]) if self._trained else self._frozen
-        asked = _asked(batch, live)
+        asked = _asked(batch, self._live())
         return replace(
             batch,
             latents=_twice(batch.latents),

@@ -1,4 +1,4 @@
-"""Out of memory: the settings to change, told in plain words; or the next smaller one taken and the step done again."""
+"""Out of memory in a step: the settings to change, in plain words; or the next smaller one, and the step done again."""
 
 import copy
 import gc
@@ -9,19 +9,11 @@ import torch
 
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.errors import MachineError
-from dora_diffusion.machine import GIB
+from dora_diffusion.inference.out_of_memory import is_out_of_memory, on_device
+from dora_diffusion.training import remedies
 from dora_diffusion.training.checkpoint import Progress
 from dora_diffusion.training.events import Note, OnEvent
 from dora_diffusion.training.stepper import Losses, Stepper
-
-# What is said by allocators that have no error of their own.
-_TELLTALES = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory did not suffice, on any device."""
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or (isinstance(error, RuntimeError) and any(word in str(error) for word in _TELLTALES))
 
 
 class Recovery:
@@ -125,40 +117,27 @@ class Recovery:
 
     def _message(self) -> str:
         device = self._progress.adapter.buffers[0].parameter.device
-        where = f"Out of memory in step {self._progress.step + 1}"
-        if device.type == "cuda":
-            taken, whole = torch.cuda.memory_reserved(device), torch.cuda.get_device_properties(device).total_memory
-            where += f" on {device} ({whole / GIB:.1f} GiB, of which this run holds {taken / GIB:.1f})"
-        steps = list(self._remedies())
-        helped = sum("same result" in step for step in steps)
+        where = f"Out of memory in step {self._progress.step + 1}{on_device(device)}"
+        helps = list(self._remedies())
+        helped = sum("same result" in change for change in helps)
         auto = " --auto_memory does the ones with the same result by itself." if helped and self._alone else ""
         return (
-            f"{where}. What helps, in order of cost: {'; '.join(steps)}.{auto} With --gradient_checkpointing or "
+            f"{where}. What helps, in order of cost: {'; '.join(helps)}.{auto} With --gradient_checkpointing or "
             "--auto_memory the same command goes on from the last checkpoint; the others make another run, which needs "
             "another --output_dir, or --overwrite."
         )
 
     def _remedies(self) -> Iterator[str]:
         config, record = self._config, self._progress.record
-        run, adapter = config.run, config.adapter
+        run = config.run
         if not (run.gradient_checkpointing or record.recompute):
             yield "--gradient_checkpointing (slower, the same result)"
         batch = run.train_batch_size // record.split
         if batch > 1:
             yield f"{_batches(run, record.split * _smallest_factor(batch))} (slower, the same result)"
-        yield (
-            "a lower --resolution"
-            if config.data.resolution is None
-            else (f"a --resolution below {config.data.resolution}")
-        )
-        if adapter.train_text_encoder:
-            yield "no --train_text_encoder"
-        if adapter.targets != "attn":
-            yield "--targets attn"
-        if adapter.rank > 1:
-            yield f"a --rank below {adapter.rank}"
-        if run.mixed_precision in (None, "no"):
-            yield "--mixed_precision bf16"
+        yield remedies.lower_resolution(config)
+        yield from remedies.less_to_train(config)
+        yield from remedies.lower_precision(config)
 
 
 class _FreshOptimizer:

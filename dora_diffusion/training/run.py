@@ -11,11 +11,14 @@ from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.fields import value_at, walk
 from dora_diffusion.errors import FormatError, TrainingError
 from dora_diffusion.formats import WEIGHTS_NAME
+from dora_diffusion.formats.checkpoint_folders import CHECKPOINT, FINAL
+from dora_diffusion.inference.out_of_memory import is_out_of_memory, memory_told
 from dora_diffusion.models import choose_attention
 from dora_diffusion.registry import FORMATS, OPTIMIZERS
+from dora_diffusion.training import remedies
 from dora_diffusion.training.assembly import Assembly, assemble, photo_paths
 from dora_diffusion.training.card import write_card
-from dora_diffusion.training.checkpoint import CHECKPOINT, FINAL, Progress, load_checkpoint, save_checkpoint
+from dora_diffusion.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from dora_diffusion.training.events import (
     Finished,
     Note,
@@ -83,7 +86,8 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
     OPTIMIZERS.load(config.optim.optimizer).check(config.optim, accelerator.device)
     points = [] if config.run.overwrite else folder.resume_points()
     try:
-        parts = assemble(config, paths, accelerator, tell, should_stop)
+        with memory_told("putting the run together", remedies.when_assembling(config)):
+            parts = assemble(config, paths, accelerator, tell, should_stop)
     except StoppedEarlyError:
         return _stopped_early(folder, tell)
     for remark in (*notes_on(config), *remarks(config, parts.base)):
@@ -275,19 +279,34 @@ class _Run:
 
     def _preview(self) -> None:
         if self.accelerator.is_main_process:
-            with self.parts.all_here(), published_weights(self.progress):
-                paths = draw_previews(self.base, self.config, self.progress.step)
+            paths = self._drawn_previews()
             if self.accelerator.trackers:
                 show_pictures(self.accelerator, pictures_by_prompt(paths), self.progress.step)
             self.tell(PreviewReady(self.progress.step, paths))
         self.accelerator.wait_for_everyone()
 
+    def _drawn_previews(self) -> tuple[Path, ...]:
+        """Raises: MachineError: the memory does not suffice; the steps done so far are saved first."""
+        step = self.progress.step
+        saved = f"Step {step} is saved: with another setting of previews the same command goes on from there."
+        with memory_told("drawing previews", remedies.when_previewing(self.config), saved):
+            try:
+                with self.parts.all_here(), published_weights(self.progress):
+                    return draw_previews(self.base, self.config, step)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    self._save(CHECKPOINT)
+                raise
+
     def _checkpoint(self, name: str) -> None:
         self.sentinels.before_save()
         if self.accelerator.is_main_process:
-            path = save_checkpoint(self.folder.path, self.progress, self.config.run.checkpoints_total_limit, name)
-            self.tell(Saved(self.progress.step, path))
+            self._save(name)
         self.accelerator.wait_for_everyone()
+
+    def _save(self, name: str) -> None:
+        path = save_checkpoint(self.folder.path, self.progress, self.config.run.checkpoints_total_limit, name)
+        self.tell(Saved(self.progress.step, path))
 
     def _finish(self, stopped: bool) -> None:
         self._checkpoint(CHECKPOINT if stopped or self._checkpoint_is_due() else FINAL)

@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
 
 from dora_diffusion.config import TrainConfig
@@ -11,8 +10,8 @@ from dora_diffusion.config.fields import is_identity, value_at, walk
 from dora_diffusion.config.files import dump_yaml, load_yaml
 from dora_diffusion.errors import ConfigError, FormatError, TrainingError
 from dora_diffusion.formats import WEIGHTS_NAME, read_safetensors, write_bytes
+from dora_diffusion.formats.checkpoint_folders import checkpoints, drafts, step_of
 from dora_diffusion.machine import check_writable
-from dora_diffusion.training.checkpoint import checkpoints, drafts, step_of
 
 CONFIG, METRICS, STATUS = "config.yaml", "metrics.jsonl", "status.json"
 OURS = (CONFIG, METRICS, STATUS, WEIGHTS_NAME, "README.md", "samples", "logs")
@@ -136,14 +135,6 @@ def _same(then: object, wanted: object) -> bool:
     if isinstance(then, Path) and isinstance(wanted, Path):
         return then.resolve() == wanted.resolve()
     return then == wanted
-
-
-def photos_digest(paths: list[Path]) -> str:
-    """A digest of the photos' bytes, in order."""
-    digest = blake2b(digest_size=8)
-    for path in paths:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _logged_step(line: str) -> float:

@@ -84,6 +84,7 @@ class Stepper:
         stopped = self._text_encoder_steps is not None and self._progress.step >= self._text_encoder_steps
         if stopped:
             stop_gradients_of_text_encoders(adapter)
+            self._text_encoders_stand_still()
         losses = [self._micro_step(k) for k in range(self._accumulation)]
         length = self._finish_gradients()
         means = self._accelerator.reduce(torch.stack(losses).mean(0), reduction="mean")
@@ -101,6 +102,12 @@ class Stepper:
         """From now on the same samples of a step in ``factor`` times as many batches, each a ``factor``-th the size."""
         self._batches = self._batches.split(factor)
         self._accumulation *= factor
+
+    def _text_encoders_stand_still(self) -> None:
+        """What they make of a prompt need not be computed again."""
+        self._batches.text_encoders_stand_still()
+        if self._prior_prediction is not None:
+            self._prior_prediction.text_encoders_stand_still()
 
     def _micro_step(self, k: int) -> Tensor:
         """Backpropagate one batch; the detached (total, instance, prior) losses."""

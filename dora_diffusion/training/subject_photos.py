@@ -3,16 +3,14 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 from dora_diffusion.config import DataConfig
 from dora_diffusion.data.buckets import Shape, automatic_buckets
-from dora_diffusion.data.captions import Caption, Captions, find_captions, tell_origins
+from dora_diffusion.data.captions import METADATA, Caption, Captions, find_captions, tell_origins
 from dora_diffusion.data.masks import MaskFolder, MaskOf, alpha_mask
 from dora_diffusion.data.views import Photos
-from dora_diffusion.training.run_folder import photos_digest
+from dora_diffusion.training.digests import NOTHING, Digests, digests_of_files, digests_of_texts
 
 
 @dataclass(frozen=True)
@@ -79,16 +77,24 @@ def _buckets(data: DataConfig, resolution: int) -> Sequence[Shape]:
     return data.given_buckets() or automatic_buckets(resolution)
 
 
-def subject_guard(files: SubjectFiles) -> dict[str, Any]:
-    """Digests of what a run learns from, by name: a resume refuses others. None where there is nothing but a prompt."""
+def subject_digests(files: SubjectFiles) -> dict[str, Digests]:
+    """Of what a run learns from, by name: a resume refuses others. Nothing of captions where there is but a prompt."""
     texts = [caption.text for caption in files.captions]
     plain = all(caption.origin == "prompt" for caption in files.captions)
+    places = [_place_of(path, caption) for path, caption in zip(files.paths, files.captions, strict=True)]
     masks = files.mask_of.files if isinstance(files.mask_of, MaskFolder) else []
     return {
-        "photos": photos_digest(files.paths),
-        "captions": None if plain else blake2b("\n".join(texts).encode(), digest_size=8).hexdigest(),
-        "masks": photos_digest(masks) if masks else None,
+        "photos": digests_of_files(files.paths),
+        "captions": NOTHING if plain else digests_of_texts(texts, places),
+        "masks": digests_of_files(masks) if masks else NOTHING,
     }
+
+
+def _place_of(path: Path, caption: Caption) -> str:
+    """Where the caption of a photo is to be looked for."""
+    if caption.origin == "sidecar":
+        return path.with_suffix(".txt").name
+    return f"{path.name} in {METADATA}" if caption.origin == "metadata" else f"{path.name} (by the prompt)"
 
 
 def subject_facts(data: DataConfig, files: SubjectFiles, photos: Photos) -> dict[str, str]:

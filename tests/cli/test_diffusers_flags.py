@@ -79,6 +79,28 @@ def test_steps_win_over_epochs() -> None:
     assert settings(*given).run.validation_steps == 7 and "without effect beside --validation_steps" in notes(*given)
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            ("--validation_prompt", "sks dog"),
+            "3 epochs of 5 steps are 15 steps; previews are drawn every 15 steps and at ",
+        ),
+        (
+            ("--validation_prompt", "sks dog", "--max_train_steps", 15),
+            "3 epochs of 5 steps are 15 steps; previews are drawn at the end only, after 15 steps.",
+        ),
+        (
+            ("--validation_prompt", "sks dog", "--num_train_epochs", 2),
+            "3 epochs of 5 steps are 15 steps; previews are drawn at the end only, after 10 steps.",
+        ),
+        ((), "without effect, as no --validation_prompt says what to draw."),
+    ],
+)
+def test_what_becomes_of_validation_epochs_is_told(more: tuple[object, ...], told: str) -> None:
+    assert f"--validation_epochs: {told}" in notes("--instance_data_dir", PHOTOS, "--validation_epochs", 3, *more)
+
+
 def test_epochs_win_over_a_preset() -> None:
     given = ("--preset", "toybox-quick", "--instance_data_dir", PHOTOS, "--num_train_epochs", 4)
     config = settings(*given)

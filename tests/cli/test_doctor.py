@@ -43,7 +43,7 @@ def document(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
 def test_the_machine_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     status, text = diagnose([], capsys)
     assert status == 0
-    for title in ("Machine", "Devices", "Attention", "Versions", "Missing"):
+    for title in ("Machine", "Devices", "Attention", "Versions", "Not installed, and needed by these alone"):
         assert title in text.splitlines()
     assert f"torch{' ' * 10}" in text
     assert str(machine.versions()["torch"]) in text
@@ -77,6 +77,72 @@ def test_good_photos_leave_the_status_at_0(photos: Path, capsys: pytest.CaptureF
     assert status == 0
     assert f"Photos in {photos}" in text
     assert text.count("good\n") == 3
+
+
+def test_photos_come_first_and_what_is_optional_last(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = diagnose(["--instance_data_dir", str(photos)], capsys)[1].splitlines()
+    titles = [line for line in lines if line and not line.startswith(" ")]
+    assert titles[0].startswith("Photos in ") and titles[1:] == [
+        *("Machine", "Devices", "Attention", "Versions", "Not installed, and needed by these alone"),
+    ]
+
+
+def test_what_a_broken_gpu_lacks_is_told_before_what_is_optional(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gaps = [machine.Missing("the NVIDIA GPU", "no CUDA", "it"), machine.Missing("X", "x is missing", "x", True)]
+    monkeypatch.setattr(machine, "missing_for", lambda: gaps)
+    text = diagnose([], capsys)[1]
+    needed, optional = text.index("Missing\n  the NVIDIA GPU  no CUDA"), text.index("alone\n  X  x is missing: x")
+    assert needed < text.index("Attention") < text.index("Versions") < optional
+
+
+@pytest.mark.parametrize(
+    ("flags", "resolution", "whose"),
+    [
+        ((), 128, "toybox's own"),
+        (("--resolution", "96"), 96, "as asked for"),
+        (("--pretrained_model_name_or_path", "FOLDER"), 64, "FOLDER's own"),
+        (("--pretrained_model_name_or_path", "owner/kept"), 64, "owner/kept's own"),
+        (
+            ("--pretrained_model_name_or_path", "owner/other"),
+            512,
+            "a guess, since nothing here tells that of owner/other; --resolution says another",
+        ),
+        (
+            ("--pretrained_model_name_or_path", "a.safetensors"),
+            512,
+            "a guess, since nothing here tells that of a.safetensors; --resolution says another",
+        ),
+    ],
+)
+def test_photos_are_judged_for_the_base_they_are_for(
+    flags: tuple[str, ...],
+    resolution: int,
+    whose: str,
+    tmp_path: Path,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A photo of 100 pixels is small for toybox, large enough for a base of 64, and tiny for SD."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    commit = "a" * 40
+    kept = tmp_path / "hub" / "models--owner--kept"
+    base = tmp_path / "base"
+    for folder in (base, kept / "snapshots" / commit):
+        for part, config in (("unet", {"sample_size": 32}), ("vae", {"block_out_channels": [8, 16]})):
+            (folder / part).mkdir(parents=True)
+            (folder / part / "config.json").write_text(json.dumps(config))
+    (kept / "refs").mkdir()
+    (kept / "refs" / "main").write_text(commit)
+    with Image.open(photos / "00.jpg") as photo:
+        photo.resize((100, 100)).save(photos / "small.jpg")
+    given = [flag.replace("FOLDER", str(base)) for flag in flags]
+    status, text = diagnose(["--instance_data_dir", str(photos), *given], capsys)
+    assert status == 0
+    assert f"(for training at {resolution} pixels, {whose.replace('FOLDER', str(base))})" in text
+    assert ("small.jpg is 100 x 100 pixels, less than the" in text) is (resolution > 100)
 
 
 def test_a_warning_leaves_the_status_at_0(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

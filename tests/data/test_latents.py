@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn import draw
 from PIL import Image
 from torch import Tensor
 
@@ -50,7 +51,7 @@ def test_what_comes_again_is_encoded_once(tmp_path: Path, width: int, how: dict[
     encoder = Encoder()
     latents = Latents(make_photos(tmp_path, width, **how), encoder, SCALE)
     for step in range(30):
-        latents.sample(0, [2 * step, 2 * step + 1])
+        draw(latents, 0, [2 * step, 2 * step + 1])
     assert encoder.calls == calls
 
 
@@ -58,7 +59,7 @@ def test_a_fresh_crop_is_encoded_every_time(tmp_path: Path) -> None:
     encoder = Encoder()
     latents = Latents(make_photos(tmp_path, 2 * SIDE), encoder, SCALE)
     for step in range(30):
-        latents.sample(0, [2 * step, 2 * step + 1])
+        draw(latents, 0, [2 * step, 2 * step + 1])
     assert encoder.calls == 60
     assert not latents._kept
 
@@ -67,7 +68,7 @@ def test_nothing_is_kept_without_a_cache(tmp_path: Path) -> None:
     encoder = Encoder()
     latents = Latents(make_photos(tmp_path, SIDE), encoder, SCALE, cache=False)
     for sample in range(10):
-        latents.sample(0, [sample])
+        draw(latents, 0, [sample])
     assert encoder.calls == 10
 
 
@@ -78,7 +79,7 @@ def test_a_sample_is_the_scaled_distribution_drawn_from(tmp_path: Path, width: i
     for sample in (0, 4, 4, 11):
         mean = torch.nn.functional.avg_pool2d(photos.pixel_values(photos.view(5, sample))[None], 8)[0]
         expected = SCALE * (mean + STD * normal((3, 4, 4), 5, "instance-latent", sample))
-        drawn = latents.sample(5, [sample])
+        drawn = draw(latents, 5, [sample])
         assert drawn.shape == (1, 3, 4, 4) and drawn.dtype == torch.float32
         torch.testing.assert_close(drawn[0], expected)
 
@@ -86,7 +87,7 @@ def test_a_sample_is_the_scaled_distribution_drawn_from(tmp_path: Path, width: i
 def test_every_step_samples_afresh(tmp_path: Path) -> None:
     """One photo, 2000 samples of its latents: none alike, scattered as the encoder said."""
     photos = make_photos(tmp_path, SIDE, count=1)
-    drawn = Latents(photos, Encoder(), SCALE).sample(0, list(range(2000)))
+    drawn = draw(Latents(photos, Encoder(), SCALE), 0, list(range(2000)))
     assert len({sample.numpy().tobytes() for sample in drawn}) == 2000
     mean = torch.nn.functional.avg_pool2d(photos.pixel_values(photos.view(0, 0))[None], 8)[0]
     torch.testing.assert_close(drawn.mean(0), SCALE * mean, rtol=0, atol=5 * SCALE * STD / 2000**0.5)
@@ -96,10 +97,10 @@ def test_every_step_samples_afresh(tmp_path: Path) -> None:
 def test_a_fresh_object_draws_the_same(tmp_path: Path) -> None:
     photos = make_photos(tmp_path, 2 * SIDE, random_flip=True)
     walked = Latents(photos, Encoder(), SCALE)
-    before = [walked.sample(1, [sample]) for sample in range(8)]
-    fresh = Latents(photos, Encoder(), SCALE).sample(1, list(range(8)))
+    before = [draw(walked, 1, [sample]) for sample in range(8)]
+    fresh = draw(Latents(photos, Encoder(), SCALE), 1, list(range(8)))
     assert torch.equal(torch.cat(before), fresh)
-    assert not torch.equal(Latents(photos, Encoder(), SCALE).sample(2, list(range(8))), fresh)
+    assert not torch.equal(draw(Latents(photos, Encoder(), SCALE), 2, list(range(8))), fresh)
 
 
 @pytest.mark.parametrize("how", [{}, {"random_flip": True}], ids=["plain", "flipped"])
@@ -107,12 +108,12 @@ def test_the_cache_changes_nothing(tmp_path: Path, how: dict[str, bool]) -> None
     photos = make_photos(tmp_path, SIDE, **how)
     kept, plain = (Latents(photos, Encoder(), SCALE, cache=cache) for cache in (True, False))
     for sample in range(12):
-        assert torch.equal(kept.sample(0, [sample]), plain.sample(0, [sample]))
+        assert torch.equal(draw(kept, 0, [sample]), draw(plain, 0, [sample]))
 
 
 def test_the_real_autoencoder_finds_its_picture_again(toybox: BaseModel, subject_photos: Path) -> None:
     photos = Photos([subject_photos / "studio.jpg"], 64, center_crop=True, random_flip=False, name="instance")
-    latents = Latents(photos, toybox.encode_images, toybox.vae.config.scaling_factor).sample(0, [0])
+    latents = draw(Latents(photos, toybox.encode_images, toybox.vae.config.scaling_factor), 0, [0])
     assert latents.shape == (1, 8, 8, 8)
     assert 0.3 < float(latents.std()) < 3  # what the scaling factor is for
     picture = toybox.decode_latents(latents)[0]

@@ -12,6 +12,7 @@ import torch
 from moved import moved_state
 from painted import ReadingEye
 from PIL import Image
+from torch import Tensor
 
 from dora_diffusion.cli import main
 from dora_diffusion.config import DataConfig, EvaluateConfig, RunConfig, TrainConfig
@@ -79,6 +80,39 @@ def test_a_report_and_a_sheet(run_folder: Path, tmp_path: Path, eye: None) -> No
     assert written["settings"]["guidance_scale"] == 3.0  # what was drawn with, not that it was left out
     assert Image.open(tmp_path / "out" / SHEET).width > 400
     assert {path.name for path in (tmp_path / "out").iterdir()} == {REPORT, SHEET}
+
+
+def test_what_is_drawn_is_told_before_it_is(run_folder: Path, eye: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    drawn: list[tuple[int, str, int]] = []
+    module = sys.modules["dora_diffusion.evaluation.evaluate"]
+    draw = module.draw_tensor
+
+    def watched(base: object, prompts: list[str], *how: object) -> Tensor:
+        drawn.append((len(told), prompts[0], len(prompts)))
+        return draw(base, prompts, *how)
+
+    monkeypatch.setattr(module, "draw_tensor", watched)
+    evaluate(EvaluateConfig(adapter=run_folder, description="blue teapot", **QUICK), on_group=told.append)
+    assert [place for place, _, _ in drawn] == list(range(1, len(drawn) + 1)) and len(told) == len(drawn) >= 5
+    for line, (_, prompt, count) in zip(told, drawn, strict=True):
+        assert line.startswith(f"{count} pictures of ") and repr(prompt) in line
+    assert told[0] == "2 pictures of the class, without the adapter: 'a photo of a teapot on the beach' ..."
+    assert "2 pictures of the subject: 'a photo of sks teapot on the beach' ..." in told
+
+
+def test_memory_that_does_not_suffice_is_told(
+    run_folder: Path, eye: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(sys.modules["dora_diffusion.evaluation.evaluate"], "draw_tensor", full)
+    assert main(["evaluate", "--adapter", str(run_folder), "--cpu"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "dora-diffusion evaluate: Out of memory while drawing. What helps: a --sample_batch_size below 4 (the same "
+        "pictures); ending other programs that use this memory."
+    )
 
 
 def test_strength_zero_is_the_base(run_folder: Path, eye: None) -> None:

@@ -1,5 +1,6 @@
 """Hub names: found in the hub's cache without a network, revision and variant respected, the family seen from there."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,29 @@ def test_a_repository_without_the_parts_configuration(cache: Path) -> None:
     (cache / COMMITS["main"] / "unet" / "config.json").unlink()
     with pytest.raises(ModelError, match="owner/model"):
         load_base("owner/model")
+
+
+@pytest.fixture
+def unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens where the hub should be, and nobody said so."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+
+
+def test_a_name_is_refused_at_once_where_the_hub_cannot_be_reached(
+    cache: Path, unreachable: None, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The hub's client alone takes 23 seconds over it, and warns eleven times."""
+    began = time.perf_counter()
+    with pytest.raises(ModelError, match="owner/misspelt is no folder here, and the hub cannot be reached"):
+        load_base("owner/misspelt")
+    assert time.perf_counter() - began < 5
+    assert capfd.readouterr() == ("", "") and not caplog.records
+
+
+def test_a_model_that_was_downloaded_is_found_without_the_hub(cache: Path, unreachable: None) -> None:
+    pipe = small_pipeline("sd1")
+    pipe.save_pretrained(cache / COMMITS["main"])
+    began = time.perf_counter()
+    assert load_base("owner/model").family.name == "sd1"
+    assert time.perf_counter() - began < 10

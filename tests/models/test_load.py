@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pickled import as_pickles
 from safetensors.torch import load_file
 from tiny_model import tensors_of
 
@@ -75,15 +76,6 @@ def test_the_prediction_type_can_be_overridden(tiny_folder: Path, wanted: str) -
     assert base.prediction_type == wanted
     before = load_base(str(tiny_folder)).pipe.scheduler.config
     assert {**base.pipe.scheduler.config, "prediction_type": None} == {**before, "prediction_type": None}
-
-
-def as_pickles(folder: Path) -> Path:
-    """Turn every safetensors file into a ``.bin``."""
-    for path in list(folder.rglob("*.safetensors")):
-        name = "pytorch_model.bin" if path.parent.name == "text_encoder" else "diffusion_pytorch_model.bin"
-        torch.save(load_file(path), path.with_name(name))
-        path.unlink()
-    return folder
 
 
 def test_pickles_are_refused_unless_allowed(tiny: Any, copy: Path) -> None:

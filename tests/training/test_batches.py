@@ -11,7 +11,7 @@ from training_engine import make_engine
 from dora_diffusion.data.captions import Captions
 from dora_diffusion.data.latents import Latents
 from dora_diffusion.data.photos import list_photos
-from dora_diffusion.data.views import Photos
+from dora_diffusion.data.views import Photos, View
 from dora_diffusion.training.batches import Batches
 from dora_diffusion.training.loss import Batch
 
@@ -162,3 +162,21 @@ def test_the_real_base_gives_shapes_that_its_unet_takes(subject_photos: Path) ->
     assert batch.latents.shape == batch.noise.shape == (4, 8, 8, 8)
     assert batch.latents.dtype == torch.float32
     assert batch.conditioning["encoder_hidden_states"].shape[0] == 4
+
+
+@pytest.mark.parametrize("prior", [False, True])
+def test_the_view_of_a_sample_is_drawn_once(subject_photos: Path, monkeypatch: pytest.MonkeyPatch, prior: bool) -> None:
+    """And all that is said of a sample is of that one view."""
+    batches = make(subject_photos, prior=prior, buckets=True, batch_size=4)
+    drawn: list[tuple[str, int]] = []
+    draw_view = Photos.view
+
+    def counting(photos: Photos, seed: int, sample: int) -> View:
+        drawn.append((photos.name, sample))
+        return draw_view(photos, seed, sample)
+
+    monkeypatch.setattr(Photos, "view", counting)
+    batch = batches.batch(3, 0)
+    kinds = ["instance", "class"] if prior else ["instance"]
+    assert drawn == [(kind, sample) for kind in kinds for sample in range(12, 16)]
+    assert len(batch.latents) == len(drawn)

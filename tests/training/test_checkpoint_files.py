@@ -17,8 +17,9 @@ from torch import nn
 
 from dora_diffusion.config import OptimConfig
 from dora_diffusion.errors import FormatError, MachineError, TrainingError
+from dora_diffusion.formats.checkpoint_folders import checkpoints
 from dora_diffusion.registry import OPTIMIZERS
-from dora_diffusion.training.checkpoint import Progress, checkpoints, load_checkpoint, save_checkpoint
+from dora_diffusion.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from dora_diffusion.training.ema import Ema
 from dora_diffusion.training.optim import learning_rate_schedule
 
@@ -258,4 +259,27 @@ def test_a_checkpoint_of_other_photos_is_refused(progress: Progress, tmp_path: P
     checkpoint = save_checkpoint(tmp_path, advance(progress), None)
     progress.guard["photos"] = "xyz"
     with pytest.raises(TrainingError, match="photos was abc and is xyz.*--overwrite"):
+        load_checkpoint(checkpoint, progress)
+
+
+def test_long_changes_are_cut_short_and_an_earlier_versions_checkpoint_is_told_by_its_digest(
+    progress: Progress, tmp_path: Path
+) -> None:
+    progress.learnt_from = {"photos": {f"{number}.jpg": "a" for number in range(9)}}
+    checkpoint = save_checkpoint(tmp_path, advance(progress), None)
+    progress.guard["photos"], progress.learnt_from = "xyz", {"photos": {}}
+    told = r"photos: 0.jpg is gone, .*, 4.jpg is gone and 4 more\. Restore"
+    with pytest.raises(TrainingError, match=told):
+        load_checkpoint(checkpoint, progress)
+    trainer = json.loads((checkpoint / "trainer.json").read_text())
+    del trainer["learnt_from"]
+    content = json.dumps(trainer).encode()
+    (checkpoint / "trainer.json").write_bytes(content)
+    manifest = json.loads((checkpoint / "manifest.json").read_text())
+    manifest["trainer.json"] = {
+        "size": len(content),
+        "blake2b": hashlib.blake2b(content, digest_size=32).hexdigest(),
+    }
+    (checkpoint / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(TrainingError, match="photos was abc and is xyz"):
         load_checkpoint(checkpoint, progress)

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 from training_engine import make_engine
-from training_runs import run_it, small_config, small_prior
+from training_runs import PHOTOS, run_it, small_config, small_prior
 
 from dora_diffusion.config import AdapterConfig, OptimConfig
 from dora_diffusion.models import BaseModel, load_base
 from dora_diffusion.training.batches import Prompts
+from dora_diffusion.training.optim import stop_gradients_of_text_encoders
 
 
 @pytest.fixture
@@ -130,3 +131,19 @@ def test_both_parts_move_at_their_own_rate(subject_photos: Path) -> None:
     engine.stepper.step()
     moved = {b.component: float(b.parameter.detach().abs().max()) for b in engine.adapter.buffers if b.role == "B"}
     assert moved == pytest.approx({"unet": 1e-3, "text_encoder": 2e-5}, rel=0.01)
+
+
+def test_what_a_gradient_still_flows_into_is_not_kept(encoded: list[list[str]]) -> None:
+    """Nor what is encoded where gradients are off, which says nothing."""
+    engine = make_engine(PHOTOS, adapter=AdapterConfig(rank=2, train_text_encoder=True))
+    prompts = Prompts(engine.base, [], trained=True)
+    prompts.stand_still()
+    encoded.clear()
+    framing = torch.zeros(1, 6)
+    moving = prompts.conditioning(["a"], framing)["encoder_hidden_states"]
+    with torch.no_grad():
+        prompts.conditioning(["a"], framing)
+    stop_gradients_of_text_encoders(engine.adapter)
+    once, again = (prompts.conditioning(["a"], framing)["encoder_hidden_states"] for _ in range(2))
+    assert encoded == [["a"]] * 3
+    assert moving.requires_grad and torch.equal(once, again) and torch.equal(once, moving)

@@ -14,8 +14,8 @@ from train_processes import flags
 from training_runs import adapter_bytes, checkpoint_bytes, metrics
 
 from dora_diffusion.cli import main
+from dora_diffusion.formats.checkpoint_folders import checkpoints, step_of
 from dora_diffusion.training import checkpoint as checkpoint_module
-from dora_diffusion.training.checkpoint import checkpoints, step_of
 
 STEPS = 4
 

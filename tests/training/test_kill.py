@@ -10,7 +10,8 @@ import pytest
 from train_processes import COMMAND, finish, flags, prior_flags, started, steps_logged, wait_for_step
 from training_runs import adapter_bytes, checkpoint_bytes, metrics, run_it, small_config, small_prior, tensors
 
-from dora_diffusion.training.checkpoint import MANIFEST, checkpoints, step_of
+from dora_diffusion.formats.checkpoint_folders import checkpoints, step_of
+from dora_diffusion.training.checkpoint import MANIFEST
 
 # Every step is saved, so that about every other moment is one of saving; all that a checkpoint can hold is in it.
 SAVED = {"checkpointing_steps": 1, "checkpoints_total_limit": 2}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from drawn import draw
 from torch import Tensor
 
 from dora_diffusion.data.latents import Latents
@@ -110,7 +111,7 @@ def test_only_views_that_come_again_go_to_the_disk(subject_photos: Path, tmp_pat
     photos = Photos(paths, 64, center_crop=center_crop, random_flip=True, name="instance", buckets=[(48, 64)])
     encoder = Encoder()
     disk = LatentsOnDisk(encoder, "vae", tmp_path, CPU)
-    with_disk = [Latents(photos, encoder, 0.5, True, disk).sample(0, list(range(30))) for _ in range(2)]
+    with_disk = [draw(Latents(photos, encoder, 0.5, True, disk), 0, list(range(30))) for _ in range(2)]
     assert encoder.calls == (10 if center_crop else 60) and len(entries(tmp_path)) == (10 if center_crop else 0)
     assert torch.equal(with_disk[0], with_disk[1])
-    assert torch.equal(with_disk[0], Latents(photos, encoder, 0.5).sample(0, list(range(30))))
+    assert torch.equal(with_disk[0], draw(Latents(photos, encoder, 0.5), 0, list(range(30))))

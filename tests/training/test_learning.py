@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import DDPMScheduler
+from drawn import draw
 from training_runs import PHOTOS, run_it, small_config
 
 from dora_diffusion.adapters import inject_state
@@ -27,10 +28,10 @@ def fixed_noise_loss(base: BaseModel, folder: Path, prompt: str) -> float:
     latents = Latents(photos, base.encode_images, base.vae.config.scaling_factor)
     schedule = DDPMScheduler.from_config(base.pipe.scheduler.config)
     count, losses = len(paths), []
-    for draw in range(DRAWS):
-        x = latents.sample(99, list(range(count)))
-        noise = normal(tuple(x.shape), 99, "evaluation-noise", draw)
-        timesteps = torch.full((count,), 50 + 900 * draw // DRAWS)
+    for number in range(DRAWS):
+        x = draw(latents, 99, list(range(count)))
+        noise = normal(tuple(x.shape), 99, "evaluation-noise", number)
+        timesteps = torch.full((count,), 50 + 900 * number // DRAWS)
         conditioning = {name: value.expand(count, -1, -1) for name, value in base.encode_prompts([prompt]).items()}
         batch = Batch(x, noise, timesteps, torch.zeros(count, dtype=torch.bool), conditioning)
         losses.append(denoising_loss(base.predict, schedule, batch, 0.0)[0])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from drawn import draw
 from PIL import Image
 from torch import nn
 from training_runs import PHOTOS, run_it, small_config
@@ -97,12 +98,12 @@ def latents(center_crop: bool, random_flip: bool, cache: bool = True) -> tuple[L
 @pytest.mark.parametrize("random_flip", [False, True])
 def test_all_views_are_encoded_at_once_and_never_again(random_flip: bool) -> None:
     lazy, _ = latents(True, random_flip)
-    expected = lazy.sample(0, list(range(40)))
+    expected = draw(lazy, 0, list(range(40)))
     ready, encoded = latents(True, random_flip)
     assert ready.can_be_filled()
     ready.fill()
     assert len(encoded) == len(ready.photos) * (2 if random_flip else 1)
-    assert torch.equal(ready.sample(0, list(range(40))), expected)
+    assert torch.equal(draw(ready, 0, list(range(40))), expected)
     assert len(encoded) == len(ready.photos) * (2 if random_flip else 1)
 
 

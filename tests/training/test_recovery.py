@@ -23,10 +23,11 @@ from training_runs import (
 
 from dora_diffusion.config import RunConfig, TrainConfig
 from dora_diffusion.errors import MachineError
+from dora_diffusion.inference.out_of_memory import is_out_of_memory
 from dora_diffusion.models import BaseModel
 from dora_diffusion.training import assembly
 from dora_diffusion.training.events import Note, StepDone
-from dora_diffusion.training.recovery import Recovery, is_out_of_memory
+from dora_diffusion.training.recovery import Recovery
 from dora_diffusion.training.stepper import Stepper
 
 Patch = pytest.MonkeyPatch

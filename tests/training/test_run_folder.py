@@ -9,14 +9,17 @@ import pytest
 import torch
 import yaml
 from mortal import life_of
+from PIL import Image
 from training_runs import Heard, adapter_bytes, contents, metrics, run_it, small_config
 
 from dora_diffusion.cli import main
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.files import load_yaml
 from dora_diffusion.errors import DataError, DoraError, TrainingError
+from dora_diffusion.formats import WEIGHTS_NAME
 from dora_diffusion.models import BaseModel, load_base
 from dora_diffusion.training.events import Finished, Note, StepDone
+from dora_diffusion.training.listeners import ProgressBar
 from dora_diffusion.training.run_folder import RunFolder
 
 Copy = Callable[[str], Path]
@@ -124,9 +127,41 @@ def test_other_photos_are_refused(tmp_path: Path, subject_photos: Path, change: 
         shutil.copy(first, photos / "06.jpg")
     else:
         first.unlink()
-    with pytest.raises(TrainingError, match="checkpoint-1 cannot be resumed: photos was [0-9a-f]+ and is [0-9a-f]+"):
+    told = {"another": "studio.jpg was changed", "one more": "06.jpg is new", "one less": "studio.jpg is gone"}[change]
+    with pytest.raises(TrainingError, match=f"checkpoint-1 cannot be resumed: photos: {told}. Restore it, or"):
         run_it(config)
     assert (adapter_bytes(tmp_path / "run"), contents(tmp_path / "run" / "checkpoint-1")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"studio.txt": "a new caption"}, "captions: studio.txt was changed."),
+        ({"studio.txt": None}, "captions: studio.jpg (by the prompt) is new, studio.txt is gone."),
+        ({"masks/studio.png": "darker"}, "masks: studio.png was changed."),
+    ],
+)
+def test_other_captions_and_masks_are_refused_by_name(
+    tmp_path: Path, subject_photos: Path, change: dict[str, str | None], told: str
+) -> None:
+    photos, paths = shutil.copytree(subject_photos, tmp_path / "photos"), sorted(subject_photos.glob("*.jpg"))
+    (photos / "masks").mkdir()
+    for number, path in enumerate(paths):
+        (photos / f"{path.stem}.txt").write_text(f"caption {number} of sks")
+        Image.new("L", Image.open(path).size, 255).save(photos / "masks" / f"{path.stem}.png")
+    data = {"instance_data_dir": photos, "mask_data_dir": photos / "masks"}
+    config = small_config(tmp_path / "run", 2, data=data, adapter={"rank": 1})
+    run_it(config, stop_after=1)
+    for name, text in change.items():
+        if text is None:
+            (photos / name).unlink()
+        elif name.endswith(".png"):
+            Image.new("L", Image.open(photos / name).size, 254).save(photos / name)
+        else:
+            (photos / name).write_text(text)
+    with pytest.raises(TrainingError) as caught:
+        run_it(config)
+    assert str(caught.value) == (f"checkpoint-1 cannot be resumed: {told} Restore it, or start again with --overwrite.")
 
 
 def test_another_base_under_the_same_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,6 +191,18 @@ def test_a_finished_run_does_nothing(copy_of_finished: Copy) -> None:
     assert [type(event) for event in heard] == [Note, Finished]
     (note,) = heard.of(Note)
     assert all(words in note.message for words in (str(folder), "is finished", "--max_train_steps", "--overwrite"))
+
+
+def test_a_run_that_did_nothing_does_not_say_it_is_done(
+    copy_of_finished: Copy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy_of_finished("run")
+    run_it(small_config(folder, 3), ProgressBar())
+    said = capsys.readouterr().err
+    assert "is finished" in said and f"Nothing was left to do: {folder / WEIGHTS_NAME} is of step 3." in said
+    assert "Done after" not in said
+    run_it(small_config(folder, 4), ProgressBar())
+    assert f"Done after 4 steps: {folder / WEIGHTS_NAME}" in capsys.readouterr().err
 
 
 def test_overwrite_starts_again(finished_run: Path, copy_of_finished: Copy) -> None:

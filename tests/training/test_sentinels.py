@@ -16,10 +16,10 @@ from dora_diffusion.adapters.layer import AdapterLayer
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.errors import TrainingError
 from dora_diffusion.formats import WEIGHTS_NAME
+from dora_diffusion.formats.checkpoint_folders import checkpoints
 from dora_diffusion.models import BaseModel
 from dora_diffusion.training import assembly
 from dora_diffusion.training.batches import Batches
-from dora_diffusion.training.checkpoint import checkpoints
 from dora_diffusion.training.events import Note, StepDone
 from dora_diffusion.training.loss import Batch
 from dora_diffusion.training.sentinels import finite, life

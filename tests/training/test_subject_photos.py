@@ -262,7 +262,7 @@ def test_a_resume_refuses_other_captions_and_masks(photos: Path, changed: str) -
         (photos / "wide.txt").write_text("something else")
     else:
         shutil.copy(masks / "square.png", masks / "other.png")
-    with pytest.raises(TrainingError, match=f"cannot be resumed: {changed} was"):
+    with pytest.raises(TrainingError, match=f"cannot be resumed: {changed}: "):
         run_it(config(photos, 2, {"mask_data_dir": masks}))
 
 

@@ -1,14 +1,25 @@
 """``train_text_encoder_frac``: from that step on the text encoder's adapters stay as they are, to the last bit."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
-from training_runs import adapter_bytes, checkpoint_bytes, run_it, small_config, tensors
+from training_runs import (
+    PHOTOS,
+    PREDICTION,
+    adapter_bytes,
+    checkpoint_bytes,
+    run_it,
+    small_config,
+    small_prior,
+    tensors,
+)
 
 from dora_diffusion.config import OptimConfig, TrainConfig
+from dora_diffusion.models import BaseModel
 from dora_diffusion.registry import OPTIMIZERS
 from dora_diffusion.training.stepper import Stepper
 
@@ -93,3 +104,53 @@ def test_no_gradient_is_computed_for_it_any_more(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(("frac", "steps", "expected"), [(0.5, 7, 4), (0.29, 100, 29), (0.0, 9, 0), (1.0, 9, 9)])
 def test_the_boundary_is_the_nearest_step(frac: float, steps: int, expected: int) -> None:
     assert OptimConfig(train_text_encoder_frac=frac).text_encoder_steps(steps) == expected
+
+
+def captioned(folder: Path) -> Path:
+    """The teapot's photos, each with a caption of its own."""
+    for number, photo in enumerate(sorted(PHOTOS.glob("*.jpg"))):
+        shutil.copy(photo, folder)
+        (folder / photo.name).with_suffix(".txt").write_text(f"a photo of sks teapot {'in the red snow'[: 3 * number]}")
+    return folder
+
+
+@pytest.mark.parametrize("prior", ["none", "images", "prediction"])
+def test_what_stands_still_is_encoded_once_and_ends_in_the_same_bytes(
+    prior: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five captions in batches of two: the same two together are encoded once, from the boundary on."""
+    photos, steps = captioned(tmp_path_factory.mktemp("photos")), 14
+    how = {"images": small_prior(tmp_path / "class"), "prediction": PREDICTION, "none": {}}[prior]
+
+    def run(folder: Path) -> list[tuple[str, ...]]:
+        encoded: list[tuple[str, ...]] = []
+        real = BaseModel.encode_prompts
+
+        def counting(base: BaseModel, prompts: list[str]) -> dict[str, Tensor]:
+            encoded.append(tuple(prompts))
+            return real(base, prompts)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(BaseModel, "encode_prompts", counting)
+            run_it(
+                small_config(
+                    folder,
+                    steps,
+                    data={"instance_data_dir": photos},
+                    adapter={"train_text_encoder": True, "rank": 2},
+                    prior=how,
+                    optim={"train_text_encoder_frac": 2 / steps},
+                    run={"train_batch_size": 2, "sentinels": False},
+                )
+            )
+        return encoded
+
+    kept = run(tmp_path / "kept")
+    with monkeypatch.context() as patch:
+        patch.setattr(Stepper, "_text_encoders_stand_still", lambda stepper: None)
+        every_step = run(tmp_path / "every step")
+    after = (steps - 2) * (2 if prior == "prediction" else 1)  # calls: a batch's captions, and the class prompt
+    still = every_step[-after:]
+    assert sorted(kept[len(every_step) - after :]) == sorted(set(still)) and len(set(still)) < len(still)
+    assert adapter_bytes(tmp_path / "kept") == adapter_bytes(tmp_path / "every step")
+    assert checkpoint_bytes(tmp_path / "kept", steps) == checkpoint_bytes(tmp_path / "every step", steps)

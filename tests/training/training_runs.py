@@ -20,9 +20,9 @@ from dora_diffusion.config import (
     TrainConfig,
 )
 from dora_diffusion.formats import WEIGHTS_NAME, load_adapter, read_safetensors
+from dora_diffusion.formats.checkpoint_folders import checkpoints, step_of
 from dora_diffusion.models import load_base
 from dora_diffusion.training import Event, TrainResult, train
-from dora_diffusion.training.checkpoint import checkpoints, step_of
 from dora_diffusion.training.events import StepDone
 from dora_diffusion.training.listeners import MetricsFile, everyone
 from dora_diffusion.training.run_folder import METRICS

@@ -3,7 +3,7 @@
 import math
 
 from dora_diffusion.errors import TrainingError
-from dora_diffusion.training.checkpoint import checkpoints
+from dora_diffusion.formats.checkpoint_folders import checkpoints
 from dora_diffusion.training.events import Note
 from dora_diffusion.training.sentinels.sentinel import Sentinel
 from dora_diffusion.training.stepper import Losses
