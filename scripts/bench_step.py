@@ -28,28 +28,17 @@ from dora_diffusion.config import AdapterConfig, OptimConfig
 from dora_diffusion.errors import DoraError
 from dora_diffusion.models import load_base
 from dora_diffusion.models.sd1 import SD1
+from dora_diffusion.models.single_file import CONFIGURATIONS
 from dora_diffusion.training.hardware import keep_freed_memory
 from dora_diffusion.training.loss import dreambooth_loss, element_errors, sample_errors, training_target
 from dora_diffusion.training.optimizers.adamw import ADAMW
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 WARM_UP = 3
-# Full-size UNets by their published configurations; what is left out is the class's default, which is SD 1.x.
-UNETS: dict[str, dict[str, Any]] = {
-    "sd15": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
-    "sdxl": {
-        "sample_size": 128,
-        "block_out_channels": (320, 640, 1280),
-        "cross_attention_dim": 2048,
-        "attention_head_dim": [5, 10, 20],
-        "transformer_layers_per_block": [1, 2, 10],
-        "use_linear_projection": True,
-        "addition_embed_type": "text_time",
-        "addition_time_embed_dim": 256,
-        "projection_class_embeddings_input_dim": 2816,
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    },
+# UNets by their layout, or the file of it: the full-size ones' are those that single files are read with.
+UNETS: dict[str, dict[str, Any] | Path] = {
+    "sd15": CONFIGURATIONS / "sd1" / "unet" / "config.json",
+    "sdxl": CONFIGURATIONS / "sdxl" / "unet" / "config.json",
     "tiny": {
         "sample_size": 8,
         "block_out_channels": (16, 32),
@@ -189,13 +178,16 @@ def _load(setting: Setting) -> tuple[Any, Any, int]:
         base = load_base("toybox", dtype=setting.dtype)
         scheduler = DDPMScheduler.from_config(base.pipe.scheduler.config)
         return base.unet.to(setting.device), scheduler, base.pipe.tokenizer.model_max_length
+    layout = UNETS[setting.model]
+    if isinstance(layout, Path):
+        layout = json.loads(layout.read_text(encoding="utf-8"))
     torch.manual_seed(0)
     usual = torch.get_default_dtype()
     # Made where and, unless it is to be the same in full, as it is used: in float32 on the CPU it would take minutes.
     torch.set_default_dtype(torch.bfloat16 if setting.device.type == "cuda" else torch.float32)
     try:
         with setting.device:
-            unet = UNet2DConditionModel(**UNETS[setting.model]).to(setting.dtype)
+            unet: Any = UNet2DConditionModel.from_config(layout).to(setting.dtype)
     finally:
         torch.set_default_dtype(usual)
     return unet, DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012), 77
