@@ -56,9 +56,7 @@ class Format(Protocol):
     def recognises(self, keys: list[str]) -> bool:
         """Whether these tensor names are of this format. At most one registered format says so."""
 
-    def write(
-        self, state: AdapterState, path: Path, base: Base | None = None, precision: Precision = "fp32"
-    ) -> None:
+    def write(self, state: AdapterState, path: Path, base: Base | None = None, precision: Precision = "fp32") -> None:
         """Write ``state`` whole, or nothing.
 
         Raises:

@@ -30,13 +30,16 @@ _COMPONENTS = {
     "text_encoder": "text_encoder",
     "clip_l": "text_encoder",
 }
-_WORDS = """
+_WORDS = re.findall(
+    r"\w+",
+    """
     down_blocks up_blocks mid_block resnets attentions downsamplers upsamplers transformer_blocks attn1 attn2 processor
     to_q to_k to_v to_out ff net proj proj_in proj_out conv conv1 conv2 conv_in conv_out conv_shortcut time_emb_proj
     time_embedding add_embedding linear_1 linear_2
     input_blocks middle_block output_blocks in_layers out_layers emb_layers skip_connection time_embed label_emb op out
     text_model encoder layers self_attn q_proj k_proj v_proj out_proj mlp fc1 fc2 text_projection
-""".split()
+""",
+)
 _TOKEN = re.compile(rf"({'|'.join(sorted(_WORDS, key=len, reverse=True))}|\d+)(?:_|$)")
 
 # (diffusers, original), inside a resnet and at the ends of a UNet.
