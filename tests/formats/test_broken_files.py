@@ -276,11 +276,12 @@ def test_a_broken_file_is_refused(name: str, breaks: Break, told: str, seed: int
 
 
 def test_there_are_a_hundred_of_them_and_each_rule_has_its_own_message(folder: Path, tmp_path: Path) -> None:
+    """Files cut short apart: where one ends, before its tensors or among them, is all there is to say."""
     assert len(CASES) >= 100
     for name in EVERY:
         told: dict[str, str] = {}
         for _, breaks, names, rule in BROKEN:
-            if name in names:
+            if name in names and "no whole safetensors" not in rule:
                 path = broken_file(name, breaks, 1, folder, tmp_path / "broken.safetensors")
                 with pytest.raises(FormatError) as caught:
                     load_adapter(path)
