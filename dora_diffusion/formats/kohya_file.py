@@ -136,4 +136,4 @@ def read_layout(path: Path, header: Mapping[str, str]) -> Layout:
     try:
         return SDXL_LAYOUT if text is None else Layout.from_text(text)
     except ValueError:
-        raise FormatError(f"{path} has a header that cannot be read: {PREFIX}layout is {text!r}.") from None
+        raise FormatError(f"{path} has a header that cannot be read: {PREFIX}layout is {text[:40]!r}.") from None
