@@ -1,0 +1,95 @@
+"""A learnt word in an adapter's file: the vectors of the trigger's own tokens, beside the layers.
+
+    dora_diffusion.lora_tokens.<text encoder>        (n, dim): in diffusers' form; the trigger stands in the header
+    bundle_emb.<trigger>.string_to_param.*           (n, dim): under kohya's names, SD 1.x and 2.x
+    bundle_emb.<trigger>.clip_l, .clip_g             (n, dim): the same, SDXL
+
+diffusers reads a file only if "lora" is in every key, and passes over the tokens, which ``pipe.load_textual_inversion``
+takes. A1111 reads the bundle as an embedding of the trigger's name (its pull request 13568); OneTrainer writes it.
+ComfyUI and Forge do not look for one: they, like A1111, read an embedding from a file of its own.
+
+    emb_params                                       (n, dim): the file of SD 1.x and 2.x
+    clip_l, clip_g                                   (n, dim): SDXL's
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from dora_diffusion.adapters import AdapterState, NewWord
+from dora_diffusion.errors import FormatError
+from dora_diffusion.formats.files import write_safetensors
+from dora_diffusion.formats.header import PREFIX
+
+OWN = f"{PREFIX}lora_tokens."
+_CLIP = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
+
+
+def own_tensors(state: AdapterState) -> dict[str, Tensor]:
+    """The word's vectors under keys that diffusers' reader lets pass; nothing without a word."""
+    return {} if state.word is None else {f"{OWN}{component}": rows for component, rows in state.word.rows.items()}
+
+
+def bundled_tensors(state: AdapterState) -> dict[str, Tensor]:
+    """The word's vectors as A1111 finds them in a LoRA's file; nothing without a word."""
+    if state.word is None:
+        return {}
+    head = f"bundle_emb.{state.word.trigger}"
+    return {f"{head}.{name}": rows for name, rows in _by_clip(state.word, "string_to_param.*").items()}
+
+
+def write_embedding(word: NewWord, path: Path) -> Path:
+    """The word alone beside the adapter at ``path``, for the embeddings folders of A1111, ComfyUI and Forge.
+
+    Its name is the word that prompts use.
+
+    Raises:
+        MachineError: the disk.
+    """
+    file = path.with_name(f"{word.trigger.strip('<>')}.safetensors")
+    write_safetensors(file, _by_clip(word, "emb_params"), {f"{PREFIX}trigger": word.trigger})
+    return file
+
+
+def _by_clip(word: NewWord, single: str) -> dict[str, Tensor]:
+    """The vectors by SDXL's names of its encoders; where there is one encoder, under ``single``."""
+    if len(word.rows) == 1:
+        (rows,) = word.rows.values()
+        return {single: rows}
+    return {_CLIP[component]: rows for component, rows in word.rows.items()}
+
+
+def word_of(key: str) -> tuple[str, str] | None:
+    """(trigger, text encoder) of a learnt word's rows; None for a layer's key. No trigger: the header says it."""
+    if key.startswith(OWN):
+        return "", key.removeprefix(OWN)
+    match = re.fullmatch(r"bundle_emb\.(.+?)\.(string_to_param\.)?(\*|clip_l|clip_g)", key)
+    return None if match is None else (match[1], "text_encoder_2" if match[3] == "clip_g" else "text_encoder")
+
+
+def take_word(
+    path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str]
+) -> tuple[NewWord | None, dict[str, Tensor]]:
+    """The word in a file, and the tensors that are left.
+
+    Raises:
+        FormatError: it is not whole, or there are several.
+    """
+    found = {key: word for key in tensors if (word := word_of(key)) is not None}
+    left = {key: value for key, value in tensors.items() if key not in found}
+    if not found:
+        return None, left
+    triggers = {trigger or header.get(f"{PREFIX}trigger", "") for trigger, _ in found.values()}
+    if len(triggers) > 1:
+        raise FormatError(f"{path} has the vectors of several words ({', '.join(sorted(triggers))}); one is read.")
+    if triggers == {""}:
+        raise FormatError(f"{path} has vectors of new tokens and does not say what word they are: its header lost it.")
+    rows = {component: tensors[key].float() for key, (_, component) in found.items()}
+    if any(value.ndim != 2 or not len(value) for value in rows.values()) or len({len(v) for v in rows.values()}) > 1:
+        shapes = {component: list(value.shape) for component, value in rows.items()}
+        raise FormatError(
+            f"{path} has vectors of new tokens of shapes {shapes}; as many for every text encoder belong."
+        )
+    return NewWord(triggers.pop(), rows), left

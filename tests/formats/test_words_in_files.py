@@ -1,0 +1,54 @@
+"""A learnt word goes into every format with a place for one, and comes back; else it lies beside, as an embedding."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from moved import moved_state
+from safetensors.torch import load_file
+
+from dora_diffusion.adapters import AdapterState, NewWord
+from dora_diffusion.config import ExportConfig
+from dora_diffusion.formats import export, load_adapter
+from dora_diffusion.formats.words import bundled_tensors
+from dora_diffusion.registry import FORMATS
+
+ROWS = torch.randn(2, 256, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> tuple[AdapterState, Path]:
+    """An adapter of the embedded base with a word of two tokens, and its file."""
+    state = replace(moved_state("dora"), word=NewWord("sks", {"text_encoder": ROWS}))
+    file = tmp_path_factory.mktemp("taught") / "pytorch_lora_weights.safetensors"
+    FORMATS.load("diffusers").write(state, file)
+    return state, file
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_every_format_takes_the_word_along_or_lays_it_beside(
+    name: str, taught: tuple[AdapterState, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    format_ = FORMATS.load(name)
+    output = tmp_path / f"exported{format_.suffix}"
+    export(ExportConfig(adapter=taught[1], format=name, output=output))
+    word = load_adapter(output).word
+    beside = tmp_path / "sks.safetensors"
+    if format_.carries_words:
+        assert word is not None and word.trigger == "sks" and torch.equal(word.rows["text_encoder"], ROWS)
+        assert not beside.exists()
+    else:
+        assert word is None
+        assert torch.equal(load_file(beside)["emb_params"], ROWS)
+        assert "sks.safetensors" in caplog.text
+
+
+def test_what_a1111_is_given() -> None:
+    """Its ``networks.py`` splits "bundle_emb.<name>.<rest>" and gives the rest to ``create_embedding_from_data``."""
+    state = moved_state("lora")
+    one = bundled_tensors(replace(state, word=NewWord("sks", {"text_encoder": ROWS})))
+    assert list(one) == ["bundle_emb.sks.string_to_param.*"]
+    two = bundled_tensors(replace(state, word=NewWord("sks", {"text_encoder": ROWS, "text_encoder_2": ROWS})))
+    assert list(two) == ["bundle_emb.sks.clip_l", "bundle_emb.sks.clip_g"]
+    assert bundled_tensors(state) == {}
