@@ -85,7 +85,8 @@ def test_a_base_that_is_given_is_the_one_that_is_read(run: Path, tmp_path: Path)
 
 
 def test_a_format_without_need_of_a_base_loads_none(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BaseByName, "_loaded", property(lambda base: pytest.fail(f"{base.name} was loaded")))
+    for asked in ("family", "weights"):
+        monkeypatch.setattr(BaseByName, asked, property(lambda base: pytest.fail(f"{base.name} was asked for")))
     for name in ("diffusers", "peft"):
         export(ExportConfig(adapter=run, format=name, output=tmp_path / ("x" + FORMATS.load(name).suffix)))
 
