@@ -94,6 +94,19 @@ FORMATS = Registry(
     },
 )
 
+READERS = Registry(
+    "reader of adapter files",
+    {
+        "diffusers": "dora_diffusion.formats.verify.diffusers_reader:DIFFUSERS",
+        "peft": "dora_diffusion.formats.verify.peft_reader:PEFT",
+        "comfyui": "dora_diffusion.formats.verify.comfyui_reader:COMFYUI",
+        "forge": "dora_diffusion.formats.verify.forge_reader:FORGE",
+        "a1111": "dora_diffusion.formats.verify.a1111_reader:A1111",
+        "lycoris": "dora_diffusion.formats.verify.lycoris_reader:LYCORIS",
+        "sd_scripts": "dora_diffusion.formats.verify.sd_scripts_reader:SD_SCRIPTS",
+    },
+)
+
 SAMPLERS = Registry(
     "sampler",
     {

@@ -1,0 +1,128 @@
+"""What a reader of adapter files is, to a proof: which tensors it takes for which layer, and what it makes of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from dora_diffusion.formats.verify.layer_names import ldm_paths
+
+
+class MisfitError(Exception):
+    """The reader stumbles over one layer and leaves the base's weight there."""
+
+
+@dataclass(frozen=True)
+class AdapterFile:
+    """A file's content, or that of PEFT's folders.
+
+    Args:
+        tensors: by key, in the file's order; those of a folder by ``component/key``.
+        header: the metadata of a safetensors file.
+        configs: ``adapter_config.json`` of each component, where there are folders.
+    """
+
+    tensors: Mapping[str, Tensor]
+    header: Mapping[str, str] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BaseWeights:
+    """The base that a file is read onto.
+
+    Args:
+        family: a name in ``registry.FAMILIES``.
+        weights: of every Linear and Conv2d of UNet and text encoders, by canonical name (``unet.<diffusers path>``,
+            ``text_encoder.text_model.<path>``); the UNet's whole, because its layout is found from them.
+    """
+
+    family: str
+    weights: Mapping[str, Tensor]
+
+    @cached_property
+    def unet_paths(self) -> dict[str, str]:
+        """diffusers' path of every layer of the UNet to its path in the original layout."""
+        return ldm_paths([name.removeprefix("unet.") for name in self.weights if name.startswith("unet.")])
+
+    @cached_property
+    def text_layers(self) -> dict[str, tuple[str, str]]:
+        """Canonical name of every layer of the text encoders to (component, path that starts with text_model)."""
+        parts = {name: name.partition(".") for name in self.weights if name.startswith("text_encoder")}
+        return {name: (component, path) for name, (component, _, path) in parts.items()}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reader takes from a file for one layer; tensors as they lie there.
+
+    Args:
+        keys: of the tensors that shape the result.
+        down, up: the two factors, or None where the file has the difference itself.
+        scale: what their product is multiplied with.
+        magnitude: per row, per column or whatever the reader makes of its shape; None for plain LoRA.
+        diff: the difference itself.
+    """
+
+    keys: tuple[str, ...]
+    down: Tensor | None = None
+    up: Tensor | None = None
+    scale: float = 1.0
+    magnitude: Tensor | None = None
+    diff: Tensor | None = None
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What the file holds of this layer."""
+        return tuple(t for t in (self.down, self.up, self.magnitude, self.diff) if t is not None)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A reader's view of a whole file.
+
+    Args:
+        layers: by canonical name.
+        left_over: keys that change nothing.
+        refusal: why the reader loads nothing at all; empty if it does.
+        remarks: what it loses on the way, in words.
+    """
+
+    layers: Mapping[str, Found]
+    left_over: tuple[str, ...] = ()
+    refusal: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+class Reader(Protocol):
+    """One program's rules, mistakes included. Written from how it behaves, never from how our files are written.
+
+    ``title`` is the program's name, ``rules`` the versions whose rules these are.
+    """
+
+    name: str
+    title: str
+    rules: str
+
+    def find(self, file: AdapterFile, base: BaseWeights) -> Reading:
+        """Which tensors it takes for which layer."""
+
+    def merge(self, found: Found, weight: Tensor) -> Tensor:
+        """The weight it makes of ``weight`` (float32) at strength 1.
+
+        Raises:
+            MisfitError: it stumbles, and leaves the layer as it was.
+        """
+
+
+def refused(file: AdapterFile, why: str) -> Reading:
+    """The reading of a reader that loads nothing."""
+    return Reading({}, tuple(file.tensors), why)
+
+
+def left_over(file: AdapterFile, layers: Mapping[str, Found]) -> tuple[str, ...]:
+    """The keys that no layer was made from."""
+    used = {key for found in layers.values() for key in found.keys}
+    return tuple(key for key in file.tensors if key not in used)
