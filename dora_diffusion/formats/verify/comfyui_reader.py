@@ -59,6 +59,8 @@ def names(base: BaseWeights) -> Iterator[tuple[str, str]]:
         yield layer, old
         yield layer, f"unet.{old}"
     for layer, (component, path) in base.text_layers.items():
+        if layer == "text_encoder_2.text_projection":
+            yield layer, "lora_te2_text_projection"
         if not path.startswith("text_model.encoder.layers."):
             continue
         for prefix in ("lora_te", "lora_te1") if component == "text_encoder" else ("lora_te2",):

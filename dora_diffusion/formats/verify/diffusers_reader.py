@@ -205,23 +205,43 @@ def _kohya(file: AdapterFile, base: BaseWeights, keys: list[str], remarks: list[
         if why := layer_fault(found, tuple(base.weights[layer].shape)):
             return refused(file, f"{layer} {why}")
         layers[layer] = found
+    if any(key.startswith("lora_unet_") for key in keys) and not any(layer.startswith("unet.") for layer in layers):
+        return refused(file, "none of the UNet's keys is a layer under the names it gives them")
+    for component in ("text_encoder", "text_encoder_2"):
+        if why := _lost_attention(component, layers, remarks):
+            return refused(file, why)
     return Reading(layers, left_over(file, layers), remarks=tuple(remarks))
 
 
 def _kohya_names(base: BaseWeights) -> dict[str, str]:
-    """What it renames right; of a few layers the name comes out wrong."""
+    """What it renames right: the original names for SDXL alone, where two layers have no other."""
     names = {}
     for path, original in base.unet_paths.items():
-        # It counts an upsampler after the attentions, even in a block that has none.
-        if not original.endswith(".1.conv"):
+        if base.family == "sdxl":
             names[flat("lora_unet", original)] = f"unet.{path}"
-        # And it knows these two only by their original names.
         if not path.startswith("add_embedding."):
             names[flat("lora_unet", path)] = f"unet.{path}"
     for layer, (component, path) in base.text_layers.items():
         for prefix in ("lora_te", "lora_te1") if component == "text_encoder" else ("lora_te2",):
             names[flat(prefix, path)] = layer
     return names
+
+
+def _lost_attention(component: str, layers: dict[str, Found], remarks: list[str]) -> str:
+    """A text encoder's attention is renamed on the way, and back only where a key of ``out_proj`` tells of it.
+
+    Takes the layers that get lost out of ``layers``. Returns why nothing is loaded, or nothing.
+    """
+    inside = [layer for layer in layers if layer.startswith(f"{component}.")]
+    attention = [layer for layer in inside if ".self_attn." in layer]
+    if not attention or any(layer.endswith(".out_proj") for layer in inside):
+        return ""
+    if len(attention) == len(inside):
+        return f"{component} has attention without out_proj, from which it cannot tell the kind of its keys"
+    remarks.append(f"{component} has no out_proj: without it {len(attention)} other layers of its attention are lost")
+    for layer in attention:
+        del layers[layer]
+    return ""
 
 
 DIFFUSERS = DiffusersReader()

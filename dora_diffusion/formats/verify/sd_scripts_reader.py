@@ -1,7 +1,7 @@
 """kohya's sd-scripts without LyCORIS: plain LoRA on transformers, resnets and samplers, blind to a DoRA's scale.
 
 Rules: ``create_network_from_weights`` and ``merge_to`` of ``networks/lora.py`` (2026-02). Layers outside those modules
-(``conv_in``, ``conv_out``, the embeddings of time and size) are none of its targets.
+(``conv_in``, ``conv_out``, the embeddings of time and size, a text encoder's projection) are none of its targets.
 """
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from dora_diffusion.formats.verify.layer_names import flat
 from dora_diffusion.formats.verify.lycoris_reader import kohya_names
 from dora_diffusion.formats.verify.reading import AdapterFile, BaseWeights, Found, Reading, left_over
 
-_OUTSIDE = ("conv_in", "conv_out", "time_embedding.", "add_embedding.")
+_OUTSIDE = ("conv_in", "conv_out", "time_embedding.", "add_embedding.", "text_encoder_2.text_projection")
 
 
 class SdScriptsReader:
