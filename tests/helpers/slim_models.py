@@ -53,9 +53,12 @@ def slim_base(family: str, seed: int = 0) -> BaseModel:
 def moved_on(
     base: BaseModel, kind: str = "dora", targets: str = "full", text_encoders: bool = True, size: float = 0.05
 ) -> AdapterState:
-    """An adapter of ``base`` that looks trained: every parameter moved, rank 4 and alpha 6. The base is left plain."""
+    """An adapter of ``base`` that looks trained: every parameter moved, rank 4 and alpha 6. The base is left plain.
+
+    ``targets`` are the UNet's; text encoders get all that their largest preset names.
+    """
     config = AdapterConfig(
-        kind=kind, rank=4, alpha=6, targets=targets, train_text_encoder=text_encoders, text_encoder_targets=targets
+        kind=kind, rank=4, alpha=6, targets=targets, train_text_encoder=text_encoders, text_encoder_targets="full"
     )
     adapter = inject(base, config)
     generator = torch.Generator().manual_seed(1)

@@ -19,9 +19,10 @@ def merged(base: Base, pipe):
 
     found = {}
     for component in ("unet", "text_encoder", "text_encoder_2"):
-        for path, part in getattr(pipe, component, None).named_modules() if hasattr(pipe, component) else ():
+        root = getattr(pipe, component, None)
+        for path, part in root.named_modules() if root is not None else ():
             if isinstance(part, BaseTunerLayer):
                 part.merge()
-                level = "" if component == "unet" or path.startswith("text_model.") else "text_model."
+                level = "" if component == "unet" or path.startswith("text_") else "text_model."
                 found[f"{component}.{level}{path}"] = part.get_base_layer().weight
     return found

@@ -1,12 +1,12 @@
-"""What the workers share: a job, an answer, stand-ins for packages that a checkout imports and its arithmetic never uses.
+"""What the workers share: a job, an answer, stand-ins for packages that a checkout imports and never needs here.
 
 A worker runs one program's own code in a process of its own:
 
     python comfyui_worker.py CHECKOUT jobs.json
 
 A job names the folder of a base, an adapter file and where the answer goes. A base's folder holds ``weights`` (every
-Linear and Conv2d by canonical name), ``checkpoint`` (all of it in the original layout), ``pipeline`` (diffusers' folder)
-and ``facts.json``: the family, and the original path of every layer of the UNet.
+Linear and Conv2d by canonical name), ``checkpoint`` (all of it in the original layout), ``pipeline`` (diffusers'
+folder) and ``facts.json``: the family, and the original path of every layer of the UNet.
 """
 
 import importlib.abc

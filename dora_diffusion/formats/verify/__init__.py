@@ -1,7 +1,16 @@
 """Whether a file gives the weights it should, in the hands of the programs that read it."""
 
 from dora_diffusion.formats.verify.compare import LayerCheck, Merged, Verification, as_json, verify
-from dora_diffusion.formats.verify.reading import AdapterFile, BaseWeights, Found, Reader, Reading
+from dora_diffusion.formats.verify.promises import readers_of
+from dora_diffusion.formats.verify.reading import (
+    AdapterFile,
+    BaseWeights,
+    Found,
+    MisfitError,
+    Reader,
+    Reading,
+    read_adapter_file,
+)
 from dora_diffusion.formats.verify.report import notes, table
 
 __all__ = [
@@ -10,11 +19,14 @@ __all__ = [
     "Found",
     "LayerCheck",
     "Merged",
+    "MisfitError",
     "Reader",
     "Reading",
     "Verification",
     "as_json",
     "notes",
+    "read_adapter_file",
+    "readers_of",
     "table",
     "verify",
 ]

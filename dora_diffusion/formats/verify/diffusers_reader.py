@@ -54,6 +54,8 @@ class DiffusersReader:
         remarks = [f"{scales} DoRA scales are filtered out, with a warning"] if scales else []
         if keys and all(key.startswith(KOHYA) for key in keys):
             return _kohya(file, base, keys, remarks)
+        if foreign := next((key for key in keys if "lora" not in key), None):
+            return refused(file, f'the name {foreign} has no "lora" in it, and every name must')
         layers: dict[str, Found] = {}
         for component in _COMPONENTS:
             inside = [key for key in keys if key.startswith(f"{component}.")]

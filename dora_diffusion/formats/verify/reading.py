@@ -1,13 +1,27 @@
 """What a reader of adapter files is, to a proof: which tensors it takes for which layer, and what it makes of them."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from dora_diffusion.errors import FormatError
+from dora_diffusion.formats.files import check_finite, read_safetensors
 from dora_diffusion.formats.verify.layer_names import ldm_paths
+
+PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+OTHER_KINDS = {
+    ".hada_": "LoHa",
+    ".lokr_": "LoKr",
+    ".oft_": "OFT",
+    ".lora_mid": "Tucker decomposition",
+    ".a1.weight": "GLoRA",
+    ".w_norm": "norm",
+}
 
 
 class MisfitError(Exception):
@@ -27,6 +41,39 @@ class AdapterFile:
     tensors: Mapping[str, Tensor]
     header: Mapping[str, str] = field(default_factory=dict)
     configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def read_adapter_file(path: Path) -> AdapterFile:
+    """A safetensors file, or a folder with PEFT's folders in it, one a component.
+
+    Raises:
+        FormatError: there is none, it is damaged, holds numbers that are not finite, or layers of another kind.
+    """
+    if not path.is_dir():
+        tensors, header = read_safetensors(path)
+        return _judgeable(path, AdapterFile(tensors, header))
+    folders = sorted(file.parent for file in path.glob(f"*/{PEFT_CONFIG}"))
+    if not folders:
+        raise FormatError(f"{path} is a folder without adapters: no <component>/{PEFT_CONFIG} lies in it.")
+    found: dict[str, Tensor] = {}
+    configs = {}
+    for folder in folders:
+        inside, _ = read_safetensors(folder / PEFT_WEIGHTS)
+        found |= {f"{folder.name}/{key}": tensor for key, tensor in inside.items()}
+        try:
+            configs[folder.name] = json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FormatError(f"{folder / PEFT_CONFIG} cannot be read: {error}.") from None
+    return _judgeable(path, AdapterFile(found, configs=configs))
+
+
+def _judgeable(path: Path, file: AdapterFile) -> AdapterFile:
+    check_finite(path, file.tensors)
+    for key in file.tensors:
+        kind = next((kind for mark, kind in OTHER_KINDS.items() if mark in key), None)
+        if kind:
+            raise FormatError(f"{path} holds a {kind} ({key}); LoRA, DoRA and full differences can be verified.")
+    return file
 
 
 @dataclass(frozen=True)
