@@ -49,6 +49,7 @@ class ComfyUIFormat:
         family = kohya_file.family(state, base)
         layout = kohya_file.layout(state, base, family)
         spelled = kohya_file.spellings(state, family, layout)
+        state = kohya_file.with_one_alpha(state)
         tensors = kohya_file.factor_tensors(state, spelled, precision)
         if state.kind == "dora":
             weights = weights_for(state, base, f"The format {self.name!r}")

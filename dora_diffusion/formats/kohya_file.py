@@ -1,12 +1,14 @@
 """What the files with kohya's names (``kohya``, ``comfyui``, ``diff``) have in common."""
 
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dora_diffusion.adapters import AdapterState
+from dora_diffusion.adapters import AdapterState, LayerState
 from dora_diffusion.errors import ConfigError, FormatError
 from dora_diffusion.formats.files import write_safetensors
 from dora_diffusion.formats.format import Base, Precision
@@ -55,6 +57,24 @@ def layout(state: AdapterState, base: Base | None, family: str) -> Layout:
 def spellings(state: AdapterState, family: str, layout: Layout) -> dict[str, str]:
     """Every layer's name in kohya's spelling, by canonical name."""
     return {name: kohya(name, family, layout) for name in state.layers}
+
+
+def with_one_alpha(state: AdapterState) -> AdapterState:
+    """``state`` with the same alpha in every layer, the one most have; what others have more or less goes into ``B``.
+
+    diffusers (0.42) looks up alphas that differ between layers under names that attention layers do not have, and gives
+    those layers the most frequent one.
+    """
+    counts = Counter(layer.scale * layer.rank for layer in state.layers.values())
+    alpha = counts.most_common(1)[0][0]
+    return replace(state, layers={name: _with_alpha(layer, alpha) for name, layer in state.layers.items()})
+
+
+def _with_alpha(layer: LayerState, alpha: float) -> LayerState:
+    if layer.scale * layer.rank == alpha:
+        return layer
+    scale = alpha / layer.rank
+    return replace(layer, B=layer.B * (layer.scale / scale), scale=scale)
 
 
 def factor_tensors(state: AdapterState, spelled: Mapping[str, str], precision: Precision) -> dict[str, Tensor]:

@@ -59,6 +59,7 @@ class KohyaFormat:
         family = kohya_file.family(state, base)
         layout = kohya_file.layout(state, base, family)
         spelled = kohya_file.spellings(state, family, layout)
+        state = kohya_file.with_one_alpha(state)
         tensors = kohya_file.factor_tensors(state, spelled, precision)
         for name, layer in state.layers.items():
             if layer.magnitude is not None:

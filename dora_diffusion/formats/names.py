@@ -116,7 +116,7 @@ def canonical(spelling: str, layout: Layout = SDXL_LAYOUT) -> str | None:
 
 
 def _split(joined: str) -> str | None:
-    """``down_blocks_1_resnets_0_conv1`` as ``down_blocks.1.resnets.0.conv1``; None: an unknown word."""
+    """``down_blocks_1_resnets_0_conv1`` as ``down_blocks.1.resnets.0.conv1``; None: an unknown word, or none."""
     words, at = [], 0
     while at < len(joined):
         token = _TOKEN.match(joined, at)
@@ -124,7 +124,7 @@ def _split(joined: str) -> str | None:
             return None
         words.append(token[1])
         at = token.end()
-    return ".".join(words)
+    return ".".join(words) or None
 
 
 def _name(component: str, path: str, layout: Layout) -> str | None:

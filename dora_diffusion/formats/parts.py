@@ -114,8 +114,10 @@ def factors(path: Path, name: str, parts: Parts, scale: float) -> LayerState:
     """One layer's ``A`` and ``B`` in float32, without a magnitude.
 
     Raises:
-        FormatError: one is missing, or they do not multiply.
+        FormatError: one is missing, they do not multiply, or a full difference stands beside them.
     """
+    if DIFF in parts:
+        raise FormatError(f"{path} mixes full differences with other parts ({parts[DIFF][0]}); it is not one adapter.")
     if DOWN not in parts or UP not in parts:
         have, lack = (DOWN, UP) if DOWN in parts else (UP, DOWN)
         if have not in parts:

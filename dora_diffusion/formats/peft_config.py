@@ -30,6 +30,8 @@ class LayerScales:
         patterns = self._config.get("alpha_pattern") or {}
         bare = path.removeprefix("text_model.")
         try:
+            if not isinstance(patterns, Mapping):
+                raise TypeError(patterns)
             found = next((p for p in patterns if _ends(p, path) or _ends(p, bare)), None)
             alpha = float(patterns[found] if found is not None else self._config.get("lora_alpha", 8))
         except (TypeError, ValueError, AttributeError, re.error):

@@ -16,8 +16,9 @@ from dora_diffusion.formats.format import Precision
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-# ``||W'_file - W'|| / ||W' - W0||`` of a layer at most: a rounding of each factor, half a unit in the last place (2^-11,
-# 2^-8), were all of them as large as can be and of one sign; a third of it is met. fp32: what sums of norms leave.
+# ``||W'_file - W'|| / ||W' - W0||`` of a layer at most: a rounding of each factor, half a unit in the last place
+# (2^-11, 2^-8), were all of them as large as can be and of one sign; a third of it is met. fp32: what sums of norms
+# leave.
 BOUNDS: dict[str, float] = {"fp32": 1e-4, "fp16": 2**-10, "bf16": 2**-7}
 
 
