@@ -143,6 +143,7 @@ COMMANDS = Registry(
         "merge": "dora_diffusion.cli.merge:run",
         "export": "dora_diffusion.cli.export:run",
         "inspect": "dora_diffusion.cli.inspect:run",
+        "verify": "dora_diffusion.cli.verify:run",
         "evaluate": "dora_diffusion.cli.evaluate:run",
         "doctor": "dora_diffusion.cli.doctor:run",
         "app": "dora_diffusion.cli.app:run",

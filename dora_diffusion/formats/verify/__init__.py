@@ -1,5 +1,6 @@
 """Whether a file gives the weights it should, in the hands of the programs that read it."""
 
+from dora_diffusion.formats.verify.against import open_file, verify_against
 from dora_diffusion.formats.verify.compare import LayerCheck, Merged, Verification, as_json, verify
 from dora_diffusion.formats.verify.promises import readers_of
 from dora_diffusion.formats.verify.reading import (
@@ -25,8 +26,10 @@ __all__ = [
     "Verification",
     "as_json",
     "notes",
+    "open_file",
     "read_adapter_file",
     "readers_of",
     "table",
     "verify",
+    "verify_against",
 ]
