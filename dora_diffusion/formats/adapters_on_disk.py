@@ -1,20 +1,29 @@
 """Find, read and write adapters by path."""
 
+import json
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
 from dora_diffusion.adapters import AdapterState
 from dora_diffusion.config import ExportConfig
+from dora_diffusion.config.files import read_yaml
 from dora_diffusion.errors import ConfigError, FormatError
 from dora_diffusion.formats.base_weights import BaseByName
 from dora_diffusion.formats.files import read_safetensors
 from dora_diffusion.formats.format import Base, Format
 from dora_diffusion.formats.peft_format import WEIGHTS as PEFT_WEIGHTS
 from dora_diffusion.formats.peft_format import is_peft_folder, read_folder
+from dora_diffusion.formats.rounding import BOUNDS
 from dora_diffusion.registry import FORMATS
 
+logger = logging.getLogger(__name__)
+
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
+_SETTINGS = "config.yaml"  # of a run's folder
+_SECTIONS = ("adapter", "loss", "optim")  # what training was; the others tell of folders on one machine
 
 
 def adapter_file(path: Path) -> Path:
@@ -88,9 +97,21 @@ def export(config: ExportConfig) -> Path:
     given = config.pretrained_model_name_or_path
     base = BaseByName(given) if given else None
     state = load_adapter(config.adapter, base)
-    base = base or BaseByName(state.base_name)
-    format_.write(state, config.output, base, config.precision)
+    state = replace(state, metadata=state.metadata | _settings(config.adapter))
+    format_.write(state, config.output, base or BaseByName(state.base_name), config.precision)
+    if config.precision != "fp32":
+        bound = 100 * BOUNDS[config.precision]
+        logger.info("%s: a layer's change is off by at most %.2g %% of itself.", config.precision, bound)
     return config.output
+
+
+def _settings(adapter: Path) -> dict[str, str]:
+    """How the run in a folder was trained, for the header of a file that leaves it."""
+    file = adapter / _SETTINGS
+    if not file.is_file():
+        return {}
+    sections = read_yaml(file)
+    return {"settings": json.dumps({name: sections[name] for name in _SECTIONS if name in sections}, sort_keys=True)}
 
 
 def _check_output(output: Path, format_: Format) -> None:

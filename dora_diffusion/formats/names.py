@@ -10,8 +10,9 @@
 Underscores are taken apart by the words a path is made of, of which none is the beginning of two others' joint; blocks
 are numbered by arithmetic on how many resnets a block has, so that nothing is listed layer by layer.
 
-Learnt words have spellings too: ``bundle_emb.<trigger>.string_to_param.<*|clip_l|clip_g>`` (A1111, ComfyUI,
-OneTrainer); ``is_word`` knows them.
+Learnt words have spellings too, which ``word_of`` knows: ``bundle_emb.<trigger>.string_to_param.*`` of SD 1.x and 2.x,
+``bundle_emb.<trigger>.clip_l`` and ``.clip_g`` of XL (A1111 reads them since its pull request 13568, OneTrainer writes
+them, ComfyUI and Forge do not look), and ``dora_diffusion.lora_tokens.<text encoder>``, our own.
 """
 
 import re
@@ -59,6 +60,7 @@ _ENDS = {
 }
 _RESNET_BACK = {original: ours for ours, original in _RESNET.items()}
 _ENDS_BACK = {original: ours for ours, original in _ENDS.items()}
+_OWN_WORDS = "dora_diffusion.lora_tokens."
 _MIDDLE = {("resnets", "0"): "0", ("attentions", "0"): "1", ("resnets", "1"): "2"}
 _MIDDLE_BACK = {place: part for part, place in _MIDDLE.items()}
 
@@ -209,9 +211,12 @@ def old_diffusers(name: str) -> str:
     return re.sub(r"\.(attn\d+)\.(to_q|to_k|to_v|to_out)(\.0)?$", r".\1.processor.\2", name)
 
 
-def is_word(key: str) -> bool:
-    """Whether a tensor is a learnt word's rows, not a layer's."""
-    return key.startswith("bundle_emb.") or ".string_to_param." in key
+def word_of(key: str) -> tuple[str, str] | None:
+    """(trigger, text encoder) of a learnt word's rows; None for a layer's key. No trigger: the header says it."""
+    if key.startswith(_OWN_WORDS):
+        return "", key.removeprefix(_OWN_WORDS)
+    match = re.fullmatch(r"bundle_emb\.(.+?)\.(string_to_param\.)?(\*|clip_l|clip_g)", key)
+    return None if match is None else (match[1], _COMPONENTS.get(match[3], "text_encoder"))
 
 
 def family_of(shapes: Mapping[str, tuple[int, ...]]) -> str | None:

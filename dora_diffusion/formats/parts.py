@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dora_diffusion.adapters import LayerState
 from dora_diffusion.errors import FormatError
-from dora_diffusion.formats.names import is_word
+from dora_diffusion.formats.names import word_of
 
 DOWN, UP, ALPHA, SCALE, MAGNITUDE, DIFF = "down", "up", "alpha", "dora_scale", "magnitude", "diff"
 
@@ -76,7 +76,7 @@ def split(path: Path, tensors: Mapping[str, Tensor], canonical: Spell) -> dict[s
     """
     layers: dict[str, dict[str, Part]] = {}
     for key, tensor in tensors.items():
-        if is_word(key):
+        if word_of(key) is not None:
             raise FormatError(
                 f"{path} carries a learnt word ({key}), which this format cannot take along; without it the adapter "
                 "draws something else."

@@ -12,10 +12,10 @@ from dora_diffusion.formats.names import (
     canonical,
     family_of,
     from_original,
-    is_word,
     kohya,
     old_diffusers,
     to_original,
+    word_of,
 )
 
 Spell = Callable[[str, str, Layout], str]
@@ -146,5 +146,8 @@ def test_layouts_as_text() -> None:
 
 
 def test_learnt_words_are_no_layers() -> None:
-    assert is_word("bundle_emb.sks.string_to_param.*") and is_word("bundle_emb.sks.string_to_param.clip_l")
-    assert not is_word("lora_te_text_model_encoder_layers_0_mlp_fc1.alpha")
+    assert word_of("bundle_emb.sks.string_to_param.*") == ("sks", "text_encoder")
+    assert word_of("bundle_emb.a.dotted.word.clip_l") == ("a.dotted.word", "text_encoder")
+    assert word_of("bundle_emb.sks.string_to_param.clip_g") == ("sks", "text_encoder_2")
+    assert word_of("dora_diffusion.lora_tokens.text_encoder_2") == ("", "text_encoder_2")
+    assert word_of("lora_te_text_model_encoder_layers_0_mlp_fc1.alpha") is None
