@@ -85,6 +85,9 @@ def _met(base: BaseOnDisk) -> dict[str, wild.WildFile]:
         "scales in one dimension": wild.kohya(attention, family, original, "flat"),
         "plain": wild.kohya(plain, family, original),
         "without alphas": wild.without(wild.kohya(plain, family, original), ".alpha"),
+        "several alphas": wild.with_alphas(
+            wild.kohya(plain, family, original), {"_to_q": 3.0, "ff_net": 2.0, "conv": 5.0, "q_proj": 1.0, "mlp_": 9.0}
+        ),
         "names of another family": wild.kohya(plain, other_names, original),
         "some layers without a scale": wild.without(wild.kohya(attention, family, original), "_to_q.dora_scale"),
         "text encoders in part": wild.kohya(half, family, original),

@@ -62,6 +62,16 @@ def without(file: WildFile, *endings: str) -> WildFile:
     return WildFile({key: t for key, t in file.tensors.items() if not key.endswith(endings)}, file.header)
 
 
+def with_alphas(file: WildFile, alphas: Mapping[str, float]) -> WildFile:
+    """The file with another alpha in every layer whose name has one of these parts."""
+    tensors = dict(file.tensors)
+    for key in tensors:
+        for part, alpha in alphas.items():
+            if key.endswith(".alpha") and part in key:
+                tensors[key] = torch.tensor(alpha)
+    return WildFile(tensors, file.header)
+
+
 def peft_keys(state: AdapterState, magnitude: str = ".lora_magnitude_vector.weight") -> WildFile:
     """What diffusers' ``save_lora_weights`` gives, alphas folded in."""
     tensors = {}

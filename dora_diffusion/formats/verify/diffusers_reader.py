@@ -10,7 +10,9 @@ and ``utils/state_dict_utils.py`` of diffusers 0.42, with PEFT 0.21 and transfor
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -187,7 +189,7 @@ def config_scale(config: Mapping[str, Any], path: str, rank: int) -> float:
 
 
 def _kohya(file: AdapterFile, base: BaseWeights, keys: list[str], remarks: list[str]) -> Reading:
-    """A file in kohya's names: plain LoRA, alphas honoured; a key that is none of the three kinds ends the loading."""
+    """A file in kohya's names: plain LoRA; a key that is none of the three kinds ends the loading."""
     names = _kohya_names(base)
     layers: dict[str, Found] = {}
     for key in keys:
@@ -200,10 +202,8 @@ def _kohya(file: AdapterFile, base: BaseWeights, keys: list[str], remarks: list[
         up, alpha = f"{name}.lora_up.weight", f"{name}.alpha"
         if up not in file.tensors:
             return refused(file, f"{name} has no lora_up")
-        down = file.tensors[key]
         taken = (key, up, *([alpha] if alpha in file.tensors else []))
-        scale = float(file.tensors[alpha]) / len(down) if alpha in file.tensors else 1.0
-        found = Found(taken, down, file.tensors[up], scale)
+        found = Found(taken, file.tensors[key], file.tensors[up])
         if why := layer_fault(found, tuple(base.weights[layer].shape)):
             return refused(file, f"{layer} {why}")
         layers[layer] = found
@@ -212,14 +212,16 @@ def _kohya(file: AdapterFile, base: BaseWeights, keys: list[str], remarks: list[
     for component in ("text_encoder", "text_encoder_2"):
         if why := _lost_attention(component, layers, remarks):
             return refused(file, why)
+    for component in _COMPONENTS:
+        _scale_by_alphas(file, component, layers, remarks)
     return Reading(layers, left_over(file, layers), remarks=tuple(remarks))
 
 
 def _kohya_names(base: BaseWeights) -> dict[str, str]:
-    """What it renames right: the original names for SDXL alone, where two layers have no other."""
+    """What it renames right: the original names of blocks for SDXL alone, where two layers have no other."""
     names = {}
     for path, original in base.unet_paths.items():
-        if base.family == "sdxl":
+        if base.family == "sdxl" or not path.startswith(("down_blocks.", "mid_block.", "up_blocks.")):
             names[flat("lora_unet", original)] = f"unet.{path}"
         if not path.startswith("add_embedding."):
             names[flat("lora_unet", path)] = f"unet.{path}"
@@ -227,6 +229,26 @@ def _kohya_names(base: BaseWeights) -> dict[str, str]:
         for prefix in ("lora_te", "lora_te1") if component == "text_encoder" else ("lora_te2",):
             names[flat(prefix, path)] = layer
     return names
+
+
+def _scale_by_alphas(file: AdapterFile, component: str, layers: dict[str, Found], remarks: list[str]) -> None:
+    """Give a component's layers their scale. The alpha that most of them have is everybody's but for a list of others,
+    and an attention's name in that list is one that no layer has (nor is the first text encoder's any layer).
+    """
+    inside = {layer: found for layer, found in layers.items() if layer.startswith(f"{component}.")}
+    alphas = {layer: float(file.tensors[found.keys[2]]) for layer, found in inside.items() if len(found.keys) > 2}
+    if not alphas:
+        return
+    common = Counter(alphas.values()).most_common(1)[0][0]
+    lost = 0
+    for layer, found in inside.items():
+        own = alphas.get(layer, common)
+        listed = component != "text_encoder" and ".attn" not in layer and ".self_attn." not in layer
+        lost += own != common and not listed
+        rank = file.tensors[found.keys[0]].shape[0]
+        layers[layer] = replace(found, scale=(own if listed else common) / rank)
+    if lost:
+        remarks.append(f"{component} has several alphas: {lost} layers get {common:g}, which most of them have")
 
 
 def _lost_attention(component: str, layers: dict[str, Found], remarks: list[str]) -> str:
