@@ -3,6 +3,7 @@
 from dora_diffusion.formats.verify.against import open_file, verify_against
 from dora_diffusion.formats.verify.compare import LayerCheck, Merged, Verification, as_json, verify
 from dora_diffusion.formats.verify.promises import readers_of
+from dora_diffusion.formats.verify.proof import write_proved
 from dora_diffusion.formats.verify.reading import (
     AdapterFile,
     BaseWeights,
@@ -32,4 +33,5 @@ __all__ = [
     "table",
     "verify",
     "verify_against",
+    "write_proved",
 ]

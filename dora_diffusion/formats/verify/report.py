@@ -32,6 +32,13 @@ def notes(found: Verification) -> list[str]:
     return said
 
 
+def first_fault(found: Verification) -> str:
+    """The worst that is wrong, in a clause: why it loads nothing, else the layer that is furthest off."""
+    if found.refusal:
+        return f"loads nothing: {found.refusal}"
+    return _layer(found.wrong[0]) if found.wrong else "no layer is read"
+
+
 def _row(found: Verification) -> tuple[str, ...]:
     if found.refusal:
         return (found.reader, "refused", f"0/{found.expected}", "-", "-", "-", str(len(found.left_over)))
