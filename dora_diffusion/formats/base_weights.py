@@ -92,14 +92,16 @@ def weights_for(state: AdapterState, base: Base | None, what: str) -> Mapping[st
             f"{what} needs the base the adapter was trained on ({state.base_name or 'unknown'}); {base.name} lacks "
             f"{len(missing)} of its {len(state.layers)} layers, first {missing[0]}."
         )
+    differing: list[str] = []
     for name, layer in state.layers.items():
+        weight = weights[name]  # one at a time: together they may be larger than memory
         rows, columns = layer.B.shape[0], layer.A.shape[1]
-        if weights[name].shape[0] != rows or weights[name].numel() != rows * columns:
+        if weight.shape[0] != rows or weight.numel() != rows * columns:
             raise AdapterError(
                 f"{what} needs the base the adapter was trained on ({state.base_name or 'unknown'}); {name} is "
-                f"{list(weights[name].shape)} in {base.name} and {rows}x{columns} in the adapter."
+                f"{list(weight.shape)} in {base.name} and {rows}x{columns} in the adapter."
             )
-    differing = differing_layers(state.fingerprint, {name: weights[name] for name in state.layers})
+        differing += differing_layers(state.fingerprint, {name: weight})
     if differing:
         raise AdapterError(
             f"{what} needs the very base the adapter was trained on ({state.base_name or 'unknown'}); the weights of "

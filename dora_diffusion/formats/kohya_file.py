@@ -113,11 +113,17 @@ def write(
     Raises:
         MachineError: the disk.
     """
-    header = own_header(state) | network_header(state, path, family)
-    header |= modelspec_header(state, path, family, _STABILITY if family == "sdxl" else "diffusers")
+    said = header(path, state, family, layout)
+    write_safetensors(path, tensors, said | hashes(tensors, said) | dict(extra or {}))
+
+
+def header(path: Path, state: AdapterState, family: str, layout: Layout) -> dict[str, str]:
+    """All but the hashes."""
+    said = own_header(state) | network_header(state, path, family)
+    said |= modelspec_header(state, path, family, _STABILITY if family == "sdxl" else "diffusers")
     if layout != SDXL_LAYOUT:
-        header[f"{PREFIX}layout"] = layout.to_text()
-    write_safetensors(path, tensors, header | hashes(tensors, header) | dict(extra or {}))
+        said[f"{PREFIX}layout"] = layout.to_text()
+    return said
 
 
 def read_layout(path: Path, header: Mapping[str, str]) -> Layout:
