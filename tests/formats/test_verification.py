@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from full_size import full_size_shapes, full_size_state
 from safetensors.torch import save_file
 from slim_models import moved_on, slim_base
 
@@ -253,6 +255,31 @@ def test_every_format_is_right_in_the_readers_it_is_for(family: str, tmp_path: P
         assert found.worst_error <= 1e-6 and found.worst_of_change <= 1e-4 and found.worst_rounding == 0
         if name != "dual":  # of which every reader uses a half
             assert [key for key in found.left_over if not key.startswith("dora_diffusion.")] == []
+
+
+class FullSize:
+    """A base of full size, as far as its layers' names and shapes go."""
+
+    def __init__(self, family: str):
+        self.name, self.family = "full size", family
+        shapes = full_size_shapes(family)
+        self.weights = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("name", ["diffusers", "peft", "kohya", "comfyui", "dual"])
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+def test_every_layer_of_full_size_is_found_and_nothing_left_over(family: str, name: str, tmp_path: Path) -> None:
+    """By a plain LoRA, whose names are a DoRA's; the projection of SDXL's second text encoder aside, see the docs."""
+    base = FullSize(family)
+    state = full_size_state(family, "lora")
+    state = replace(state, layers={k: v for k, v in state.layers.items() if not k.endswith("text_projection")})
+    form = FORMATS.load(name)
+    form.write(state, tmp_path / f"a{form.suffix}", base)
+    file = read_adapter_file(tmp_path / f"a{form.suffix}")
+    for reader in readers_of(name):
+        reading = READERS.load(reader).find(file, BaseWeights(family, base.weights))
+        assert not reading.refusal and reading.layers.keys() == state.layers.keys()
+        assert [key for key in reading.left_over if not key.startswith("dora_diffusion.")] == []
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
