@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> int:
 
     file, state = open_file(Path(path)), load_adapter(config.against)
     base = BaseByName(config.pretrained_model_name_or_path or state.base_name)
-    found = verify_against(file, state, base, config.reader)
+    found = verify_against(file, state, base, [config.reader] if config.reader else [])
     picture = _picture(config, file, state) if config.picture else None
     if config.as_json:
         document = {"file": path, "against": str(config.against), "readers": [as_json(one) for one in found]}

@@ -70,8 +70,9 @@ def _as_read(file: AdapterFile, reader: Reader, base: BaseWeights) -> dict[str, 
     for name, found in reader.find(file, base).layers.items():
         try:
             changed[name] = reader.merge(found, base.weights[name])
-        except MisfitError:  # it leaves this layer as it was
-            continue
+        except MisfitError:
+            if reader.stops:
+                return {}
     return changed
 
 

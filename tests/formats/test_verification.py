@@ -139,6 +139,12 @@ class TestWhatIsSaid:
         assert found.layers[0].fault and found.covered == 0
         assert "stays as it was, factors [3, 1] and [1, 2] for a weight [2, 2]" in table([found])
 
+    @pytest.mark.parametrize("reader", ["lycoris", "diffusers", "forge", "sd_scripts"])
+    def test_some_stop_at_a_layer_that_does_not_fit(self, reader: str) -> None:
+        found = self.check(reader, kohya(**{"lora_up.weight": torch.ones(3, 1)}))
+        assert found.refusal.startswith(LAYER) and found.refusal.endswith("at which it stops")
+        assert found.covered == 0 and not found.is_right
+
     def test_who_refuses_says_why(self) -> None:
         tensors = {key: t for key, t in kohya().tensors.items() if not key.endswith("alpha")}
         found = self.check("lycoris", AdapterFile(tensors))

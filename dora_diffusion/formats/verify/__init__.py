@@ -1,7 +1,7 @@
 """Whether a file gives the weights it should, in the hands of the programs that read it."""
 
 from dora_diffusion.formats.verify.against import open_file, verify_against
-from dora_diffusion.formats.verify.compare import LayerCheck, Merged, Verification, as_json, verify
+from dora_diffusion.formats.verify.compare import LayerCheck, Merged, Verification, as_json, verify, verify_all
 from dora_diffusion.formats.verify.promises import readers_of
 from dora_diffusion.formats.verify.proof import write_proved
 from dora_diffusion.formats.verify.reading import (
@@ -33,5 +33,6 @@ __all__ = [
     "table",
     "verify",
     "verify_against",
+    "verify_all",
     "write_proved",
 ]

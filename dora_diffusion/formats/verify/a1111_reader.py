@@ -30,8 +30,8 @@ class A1111Reader:
     """A1111's ``<lora:name:1>``, its weights in float32."""
 
     name = "a1111"
-    title = "A1111"
     rules = "A1111 1.10"
+    stops = False
 
     def find(self, file: AdapterFile, base: BaseWeights) -> Reading:
         modules = _modules(base)

@@ -16,12 +16,13 @@ def update(found: Found, weight: Tensor) -> Tensor:
     """
     if found.up is None or found.down is None:
         raise MisfitError("a factor is missing")
-    up, down = found.up.float().flatten(1), found.down.float().flatten(1)
+    # The scale goes into the small factor: the product may be large.
+    up, down = found.up.float().flatten(1) * found.scale, found.down.float().flatten(1)
     if up.shape[1] != down.shape[0] or up.shape[0] * down.shape[1] != weight.numel():
         raise MisfitError(
             f"factors {list(found.up.shape)} and {list(found.down.shape)} for a weight {list(weight.shape)}"
         )
-    return (up @ down).reshape(weight.shape) * found.scale
+    return (up @ down).reshape(weight.shape)
 
 
 def difference(found: Found, weight: Tensor) -> Tensor:

@@ -28,8 +28,8 @@ class ComfyUIReader:
     """ComfyUI's "Load LoRA" at strength 1, its weights in float32."""
 
     name = "comfyui"
-    title = "ComfyUI"
     rules = "ComfyUI 0.3.64"
+    stops = False
 
     def find(self, file: AdapterFile, base: BaseWeights) -> Reading:
         layers: dict[str, Found] = {}

@@ -1,7 +1,7 @@
 """A file, as a reader reads it, against the weights it should give: layer by layer, in numbers."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -78,7 +78,7 @@ class Verification:
     @property
     def covered(self) -> int:
         """How many of them the reader takes something for."""
-        return sum(layer.expected and layer.taken and not layer.fault for layer in self.layers)
+        return 0 if self.refusal else sum(layer.expected and layer.taken and not layer.fault for layer in self.layers)
 
     @property
     def wrong(self) -> tuple[LayerCheck, ...]:
@@ -123,38 +123,69 @@ def verify(file: AdapterFile, reader: Reader, base: BaseWeights, expected: Mappi
         base: the base's weights, all layers of it.
         expected: W' of every layer that the adapter changes, by canonical name.
     """
-    reading = reader.find(file, base)
-    names = [*expected, *(name for name in reading.layers if name not in expected)]
-    layers = tuple(_check(name, reading, reader, base.weights[name].float(), expected.get(name)) for name in names)
-    dtypes = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in file.tensors.values())
-    return Verification(
-        reader.name, reader.rules, layers, reading.left_over, reading.refusal, reading.remarks, dict(dtypes)
-    )
+    (found,) = verify_all(file, [reader], base, expected)
+    return found
+
+
+def verify_all(
+    file: AdapterFile, readers: Sequence[Reader], base: BaseWeights, expected: Mapping[str, Tensor]
+) -> list[Verification]:
+    """``verify`` for several readers, with each weight made once."""
+    readings = [reader.find(file, base) for reader in readers]
+    changed = dict.fromkeys([*expected, *(name for reading in readings for name in reading.layers)])
+    checks: list[list[LayerCheck]] = [[] for _ in readers]
+    for name in changed:
+        weight = base.weights[name].float()
+        wanted = expected.get(name)
+        change = _Change(name, weight, wanted)
+        for reader, reading, done in zip(readers, readings, checks, strict=True):
+            if wanted is not None or name in reading.layers:
+                done.append(_check(change, reading, reader))
+    return [_verdict(file, *parts) for parts in zip(readers, readings, checks, strict=True)]
+
+
+class _Change:
+    """One layer: what it is, what it should be, and the norms of that."""
+
+    def __init__(self, name: str, weight: Tensor, wanted: Tensor | None):
+        self.name, self.weight, self.expected = name, weight, wanted is not None
+        self.target = weight if wanted is None else wanted
+        self.size = _norm(self.target)
+        self.change = 0.0 if wanted is None else _norm(wanted - weight)
 
 
 @torch.no_grad()
-def _check(name: str, reading: Reading, reader: Reader, weight: Tensor, wanted: Tensor | None) -> LayerCheck:
-    target = weight if wanted is None else wanted
-    found = reading.layers.get(name)
-    result, fault, rounding = weight, "", 0.0
+def _check(change: _Change, reading: Reading, reader: Reader) -> LayerCheck:
+    found = reading.layers.get(change.name)
+    error, fault, rounding = change.change, "", 0.0
     if found is not None:
         try:
-            result = reader.merge(found, weight)
-            rounding = rounding_of(found, weight, result)
+            result = reader.merge(found, change.weight)
+            rounding = rounding_of(found, change.weight, result)
+            error = _norm(result - change.target)
         except MisfitError as stumble:
             fault = str(stumble)
-    error = _norm(result - target)
-    change, size = _norm(target - weight), _norm(target)
-    most = max(OF_CHANGE * change, FLOOR * size)
+    most = max(OF_CHANGE * change.change, FLOOR * change.size)
     return LayerCheck(
-        name=name,
+        name=change.name,
         taken=found is not None,
-        expected=wanted is not None,
-        error=error / size if size else error,
-        of_change=error / change if change else None,
-        rounding=rounding / change if change else 0.0,
-        within=not fault and error <= min(most, OF_WEIGHT * size) + rounding,
+        expected=change.expected,
+        error=error / change.size if change.size else error,
+        of_change=error / change.change if change.change else None,
+        rounding=rounding / change.change if change.change else 0.0,
+        within=not fault and error <= min(most, OF_WEIGHT * change.size) + rounding,
         fault=fault,
+    )
+
+
+def _verdict(file: AdapterFile, reader: Reader, reading: Reading, checks: list[LayerCheck]) -> Verification:
+    refusal = reading.refusal
+    fault = next((layer for layer in checks if layer.fault), None)
+    if fault and reader.stops:
+        refusal = f"{fault.name} has {fault.fault}, at which it stops"
+    dtypes = Counter(str(tensor.dtype).removeprefix("torch.") for tensor in file.tensors.values())
+    return Verification(
+        reader.name, reader.rules, tuple(checks), reading.left_over, refusal, reading.remarks, dict(dtypes)
     )
 
 

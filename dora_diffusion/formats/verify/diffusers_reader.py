@@ -19,7 +19,15 @@ from torch import Tensor
 
 from dora_diffusion.formats.verify.arithmetic import difference, row_norms, stretched, update
 from dora_diffusion.formats.verify.layer_names import flat
-from dora_diffusion.formats.verify.reading import AdapterFile, BaseWeights, Found, Reading, left_over, refused
+from dora_diffusion.formats.verify.reading import (
+    AdapterFile,
+    BaseWeights,
+    Found,
+    MisfitError,
+    Reading,
+    left_over,
+    refused,
+)
 
 KOHYA = ("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")
 DOWN, UP, MAGNITUDE = "lora_A.weight", "lora_B.weight", "lora_magnitude_vector"
@@ -47,8 +55,8 @@ class DiffusersReader:
     """``load_lora_weights`` at scale 1, its weights in float32."""
 
     name = "diffusers"
-    title = "diffusers"
     rules = "diffusers 0.42, PEFT 0.21, transformers 5"
+    stops = True
 
     def find(self, file: AdapterFile, base: BaseWeights) -> Reading:
         keys = [key for key in file.tensors if "dora_scale" not in key]
@@ -62,7 +70,7 @@ class DiffusersReader:
         for component in _COMPONENTS:
             inside = [key for key in keys if key.startswith(f"{component}.")]
             parts = _parts(component, inside, base)
-            why = _component(file, base, component, parts, layers, remarks)
+            why = _component(file, component, parts, layers, remarks)
             if why:
                 return refused(file, why)
         return Reading(layers, left_over(file, layers), remarks=tuple(remarks))
@@ -75,29 +83,29 @@ def merge(found: Found, weight: Tensor) -> Tensor:
     """PEFT's: ``V * magnitude / ||V||`` a row, ``V = W0 + scale B A``."""
     if found.diff is not None:
         return weight + difference(found, weight)
+    _check_shapes(found, tuple(weight.shape))
     total = weight + update(found, weight)
+    if found.keeps_norm:
+        return stretched(total, row_norms(weight), row_norms(total))
     if found.magnitude is None:
         return total
     magnitude = found.magnitude.reshape(-1, *[1] * (weight.ndim - 1))
     return stretched(total, magnitude, row_norms(total))
 
 
-def layer_fault(found: Found, shape: tuple[int, ...]) -> str:
-    """Why PEFT refuses a layer's tensors: it makes its own of these shapes, and loads into them."""
-    if found.down is None or found.up is None:
-        return "lacks a factor"
+def _check_shapes(found: Found, shape: tuple[int, ...]) -> None:
+    """Raises: MisfitError: PEFT makes its own tensors of other shapes, and cannot load these into them."""
+    assert found.down is not None and found.up is not None
     rank = found.up.shape[1] if found.up.ndim > 1 else 0
     ones = [1] * (len(shape) - 2)
     wanted = {
-        DOWN: (found.down, (rank, *shape[1:])),
-        UP: (found.up, (shape[0], rank, *ones)),
+        "lora_A": (found.down, (rank, *shape[1:])),
+        "lora_B": (found.up, (shape[0], rank, *ones)),
+        MAGNITUDE: (found.magnitude, (1, shape[0], *ones) if ones else (shape[0],)),
     }
-    if found.magnitude is not None:
-        wanted[MAGNITUDE] = (found.magnitude, (1, shape[0], *ones) if ones else (shape[0],))
     for part, (tensor, expected) in wanted.items():
-        if tuple(tensor.shape) != expected:
-            return f"has a {part} {list(tensor.shape)} where {list(expected)} is wanted"
-    return ""
+        if tensor is not None and tuple(tensor.shape) != expected:
+            raise MisfitError(f"a {part} {list(tensor.shape)} where {list(expected)} is wanted")
 
 
 def _parts(component: str, keys: list[str], base: BaseWeights) -> Parts:
@@ -128,7 +136,6 @@ def _respelled(key: str, spelling: Mapping[str, str]) -> str:
 
 def _component(
     file: AdapterFile,
-    base: BaseWeights,
     component: str,
     parts: Parts,
     layers: dict[str, Found],
@@ -151,15 +158,11 @@ def _component(
         down, up = file.tensors[keys[DOWN]], file.tensors[keys[UP]]
         taken = (keys[DOWN], keys[UP], *([magnitude] if magnitude else []))
         found = Found(taken, down, up, _scale(given, layer, len(down)), file.tensors[magnitude] if magnitude else None)
-        why = layer_fault(found, tuple(base.weights[layer].shape))
-        if why:
-            return f"{layer} {why}"
         if magnitude and component != "unet" and not magnitude.endswith(".weight"):
             remarks.append(
                 f"transformers 5 drops {magnitude}, which does not end in .weight, and keeps the base's norm"
             )
-            norms = row_norms(base.weights[layer].float()).flatten()
-            found = Found(taken[:2], down, up, found.scale, norms)
+            found = Found(taken[:2], down, up, found.scale, keeps_norm=True)
         layers[layer] = found
     return ""
 
@@ -203,10 +206,7 @@ def _kohya(file: AdapterFile, base: BaseWeights, keys: list[str], remarks: list[
         if up not in file.tensors:
             return refused(file, f"{name} has no lora_up")
         taken = (key, up, *([alpha] if alpha in file.tensors else []))
-        found = Found(taken, file.tensors[key], file.tensors[up])
-        if why := layer_fault(found, tuple(base.weights[layer].shape)):
-            return refused(file, f"{layer} {why}")
-        layers[layer] = found
+        layers[layer] = Found(taken, file.tensors[key], file.tensors[up])
     if any(key.startswith("lora_unet_") for key in keys) and not any(layer.startswith("unet.") for layer in layers):
         return refused(file, "none of the UNet's keys is a layer under the names it gives them")
     for component in ("text_encoder", "text_encoder_2"):

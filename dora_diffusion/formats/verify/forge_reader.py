@@ -18,8 +18,8 @@ class ForgeReader:
     """Forge's LoRA in a prompt at strength 1, its weights in float32."""
 
     name = "forge"
-    title = "Forge"
     rules = "Forge f2.0.1v1.10.1, 2025-06-26"
+    stops = True
 
     def find(self, file: AdapterFile, base: BaseWeights) -> Reading:
         layers: dict[str, Found] = {}

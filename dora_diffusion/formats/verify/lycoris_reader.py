@@ -10,20 +10,28 @@ from torch import Tensor
 
 from dora_diffusion.formats.verify.arithmetic import EPS, difference, row_norms, stretched, update
 from dora_diffusion.formats.verify.layer_names import flat
-from dora_diffusion.formats.verify.reading import AdapterFile, BaseWeights, Found, Reading, left_over, refused
+from dora_diffusion.formats.verify.reading import (
+    AdapterFile,
+    BaseWeights,
+    Found,
+    MisfitError,
+    Reading,
+    left_over,
+    refused,
+)
 
 
 class LyCORISReader:
     """LyCORIS as sd-scripts' network module, merged at multiplier 1."""
 
     name = "lycoris"
-    title = "LyCORIS"
     rules = "LyCORIS 3.3"
+    stops = True
 
     def find(self, file: AdapterFile, base: BaseWeights) -> Reading:
         layers = {}
         for layer, prefix in kohya_names(base):
-            found, wrong = _take(file, prefix, tuple(base.weights[layer].shape))
+            found, wrong = _take(file, prefix)
             if wrong:
                 return refused(file, f"{prefix} {wrong}")
             if found is not None:
@@ -33,6 +41,7 @@ class LyCORISReader:
     def merge(self, found: Found, weight: Tensor) -> Tensor:
         if found.diff is not None:
             return weight + difference(found, weight)
+        _check_copies(found, tuple(weight.shape))
         total = weight + update(found, weight)
         if found.magnitude is None:
             return total
@@ -52,40 +61,36 @@ def kohya_names(base: BaseWeights) -> list[tuple[str, str]]:
     return names
 
 
-def _take(file: AdapterFile, prefix: str, shape: tuple[int, ...]) -> tuple[Found | None, str]:
-    """What the file has of one layer, and what is wrong with it."""
+def _take(file: AdapterFile, prefix: str) -> tuple[Found | None, str]:
+    """What the file has of one layer, and what it lacks."""
     keys = {part: f"{prefix}.{part}" for part in ("lora_up.weight", "lora_down.weight", "alpha", "dora_scale", "diff")}
     here = {part: file.tensors[key] for part, key in keys.items() if key in file.tensors}
     if "lora_up.weight" in here:
-        wrong = _misfit(here, shape)
-        if wrong:
-            return None, wrong
+        for part in ("lora_down.weight", "alpha"):
+            if part not in here:
+                return None, f"has no {part}"
         up, down, alpha = here["lora_up.weight"], here["lora_down.weight"], float(here["alpha"])
         # Alpha 0 means "no scaling" there.
         scale = alpha / down.shape[0] if alpha else 1.0
         taken = tuple(keys[part] for part in here if part != "diff")
         return Found(taken, down, up, scale, here.get("dora_scale")), ""
     if "diff" in here:
-        wrong = "" if here["diff"].shape == shape else f"has a difference {list(here['diff'].shape)}"
-        return Found((keys["diff"],), diff=here["diff"]), wrong
+        return Found((keys["diff"],), diff=here["diff"]), ""
     return None, ""
 
 
-def _misfit(here: dict[str, Tensor], shape: tuple[int, ...]) -> str:
-    if "lora_down.weight" not in here:
-        return "has no lora_down"
-    if "alpha" not in here:
-        return "has no alpha"
-    rank = here["lora_down.weight"].shape[0]
+def _check_copies(found: Found, shape: tuple[int, ...]) -> None:
+    """Raises: MisfitError: a tensor cannot be copied into the module that is made for this layer."""
+    assert found.down is not None and found.up is not None
+    rank, ones = found.down.shape[0], [1] * (len(shape) - 2)
     expected = {
-        "lora_down.weight": (rank, *shape[1:]),
-        "lora_up.weight": (shape[0], rank, *[1] * (len(shape) - 2)),
-        "dora_scale": (shape[0], *[1] * (len(shape) - 1)),
+        "lora_down": (found.down, (rank, *shape[1:])),
+        "lora_up": (found.up, (shape[0], rank, *ones)),
+        "dora_scale": (found.magnitude, (shape[0], 1, *ones)),
     }
-    for part, wanted in expected.items():
-        if part in here and not _copies(here[part], wanted):
-            return f"has a {part} {list(here[part].shape)} where it wants {list(wanted)}"
-    return ""
+    for part, (tensor, wanted) in expected.items():
+        if tensor is not None and not _copies(tensor, wanted):
+            raise MisfitError(f"a {part} {list(tensor.shape)} where {list(wanted)} is wanted")
 
 
 def _copies(tensor: Tensor, shape: tuple[int, ...]) -> bool:

@@ -15,8 +15,8 @@ class PEFTReader:
     """``PeftModel.from_pretrained`` on every component, its weights in float32."""
 
     name = "peft"
-    title = "PEFT"
     rules = "PEFT 0.21"
+    stops = True
 
     def find(self, file: AdapterFile, base: BaseWeights) -> Reading:
         if not file.configs:
@@ -32,7 +32,7 @@ class PEFTReader:
                 parts.setdefault(layer, {})[f"lora_{part}".removesuffix(".weight")] = key
         layers: dict[str, Found] = {}
         for layer, keys in parts.items():
-            why = self._layer(file, base, layer, keys, layers)
+            why = self._layer(file, layer, keys, layers)
             if why:
                 return refused(file, f"{layer} {why}")
         return Reading(layers, left_over(file, layers))
@@ -40,9 +40,7 @@ class PEFTReader:
     def merge(self, found: Found, weight: Tensor) -> Tensor:
         return diffusers.merge(found, weight)
 
-    def _layer(
-        self, file: AdapterFile, base: BaseWeights, layer: str, keys: dict[str, str], layers: dict[str, Found]
-    ) -> str:
+    def _layer(self, file: AdapterFile, layer: str, keys: dict[str, str], layers: dict[str, Found]) -> str:
         """Add one layer. Returns why it cannot be, or nothing."""
         component, _, path = layer.partition(".")
         config = file.configs.get(component)
@@ -56,9 +54,8 @@ class PEFTReader:
         down, up = file.tensors[keys["lora_A"]], file.tensors[keys["lora_B"]]
         taken = (keys["lora_A"], keys["lora_B"], *([magnitude] if magnitude else []))
         scale = diffusers.config_scale(config, path, len(down))
-        found = Found(taken, down, up, scale, file.tensors[magnitude] if magnitude else None)
-        layers[layer] = found
-        return diffusers.layer_fault(found, tuple(base.weights[layer].shape))
+        layers[layer] = Found(taken, down, up, scale, file.tensors[magnitude] if magnitude else None)
+        return ""
 
 
 PEFT = PEFTReader()

@@ -44,8 +44,7 @@ def write_proved(
 
 def _prove(form: Format, state: AdapterState, file: Path, base: Base) -> list[Verification]:
     names = readers_of(form.name)
-    opened = read_adapter_file(file) if names else None
-    found = [one for name in names if opened for one in verify_against(opened, state, base, name)]
+    found = verify_against(read_adapter_file(file), state, base, names) if names else []
     for one in found:
         if not one.is_right:
             raise FormatError(

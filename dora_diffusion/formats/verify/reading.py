@@ -25,7 +25,7 @@ OTHER_KINDS = {
 
 
 class MisfitError(Exception):
-    """The reader stumbles over one layer and leaves the base's weight there."""
+    """The reader stumbles over one layer."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ class Found:
         scale: what their product is multiplied with.
         magnitude: per row, per column or whatever the reader makes of its shape; None for plain LoRA.
         diff: the difference itself.
+        keeps_norm: the magnitude was lost on the way, and the base's own row norms stand for it.
     """
 
     keys: tuple[str, ...]
@@ -119,11 +120,7 @@ class Found:
     scale: float = 1.0
     magnitude: Tensor | None = None
     diff: Tensor | None = None
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """What the file holds of this layer."""
-        return tuple(t for t in (self.down, self.up, self.magnitude, self.diff) if t is not None)
+    keeps_norm: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,21 +143,22 @@ class Reading:
 class Reader(Protocol):
     """One program's rules, mistakes included. Written from how it behaves, never from how our files are written.
 
-    ``title`` is the program's name, ``rules`` the versions whose rules these are.
+    ``rules`` are the versions whose rules these are; ``stops`` says that one layer that does not fit ends the loading
+    of the whole file (or the drawing with it), where other programs leave that layer as it was.
     """
 
     name: str
-    title: str
     rules: str
+    stops: bool
 
     def find(self, file: AdapterFile, base: BaseWeights) -> Reading:
-        """Which tensors it takes for which layer."""
+        """Which tensors it takes for which layer, told without a look at the base's numbers."""
 
     def merge(self, found: Found, weight: Tensor) -> Tensor:
         """The weight it makes of ``weight`` (float32) at strength 1.
 
         Raises:
-            MisfitError: it stumbles, and leaves the layer as it was.
+            MisfitError: it stumbles.
         """
 
 

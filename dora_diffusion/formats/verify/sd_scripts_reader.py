@@ -18,8 +18,8 @@ class SdScriptsReader:
     """sd-scripts' ``networks.lora``, merged at multiplier 1."""
 
     name = "sd_scripts"
-    title = "sd-scripts"
     rules = "sd-scripts 0.9, 2026-02-16"
+    stops = True
 
     def find(self, file: AdapterFile, base: BaseWeights) -> Reading:
         layers = {}
