@@ -133,7 +133,9 @@ def read_layout(path: Path, header: Mapping[str, str]) -> Layout:
         FormatError: the header is damaged.
     """
     text = header.get(f"{PREFIX}layout")
+    if text is None:
+        return SDXL_LAYOUT
     try:
-        return SDXL_LAYOUT if text is None else Layout.from_text(text)
+        return Layout.from_text(text)
     except ValueError:
-        raise FormatError(f"{path} has a header that cannot be read: {PREFIX}layout is {text!r}.") from None
+        raise FormatError(f"{path} has a header that cannot be read: {PREFIX}layout is {text[:40]!r}.") from None

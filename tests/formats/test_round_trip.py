@@ -1,5 +1,6 @@
 """Every format, every family: what is written is what is read, in every precision."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,16 +97,27 @@ def test_a_format_that_needs_the_base_refuses_another(name: str, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("factor", [1e6, 1e-9], ids=["too large", "rounded away"])
 @pytest.mark.parametrize("name", OURS)
-def test_what_fp16_cannot_hold_is_refused(name: str, tmp_path: Path) -> None:
+def test_what_fp16_cannot_hold_is_refused(name: str, factor: float, tmp_path: Path) -> None:
     trained = case("sd1", "lora", "attn")
     layer = next(iter(trained.state.layers.values()))
-    layers = trained.state.layers | {
-        "unet.conv_in": layer.__class__(layer.A, layer.B * 1e6, 1.0, None, layer.weight_shape)
-    }
-    with pytest.raises(FormatError, match="which fp16 cannot hold .* Export with --precision bf16 or fp32"):
-        written(name, AdapterState("lora", layers), tmp_path, trained.base, "fp16")
+    odd = replace(layer, B=layer.B * factor)
+    state = AdapterState("lora", trained.state.layers | {"unet.conv_in": odd})
+    with pytest.raises(FormatError, match="which fp16 cannot hold: .* Export with --precision bf16 or fp32"):
+        written(name, state, tmp_path, trained.base, "fp16")
     assert list(tmp_path.iterdir()) == []
+    assert written(name, state, tmp_path, trained.base, "bf16").exists()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_an_untrained_adapter_is_written_in_every_precision(name: str, tmp_path: Path) -> None:
+    """Its ``B`` is zero, which every precision holds."""
+    trained = case("sd1", "dora", "attn")
+    zeros = {n: replace(layer, B=torch.zeros_like(layer.B)) for n, layer in trained.state.layers.items()}
+    for precision in ("fp32", "fp16", "bf16"):
+        path = written(name, replace(trained.state, layers=zeros), tmp_path, trained.base, precision)
+        assert load_adapter(path).layers.keys() == zeros.keys()
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -136,12 +148,14 @@ def test_full_size_layer_lists_are_carried_whole(name: str, family: str, tmp_pat
 @pytest.mark.parametrize("name", ["comfyui", "dual", "diff"])
 def test_full_size_names_of_the_formats_that_need_a_base(name: str, family: str, tmp_path: Path) -> None:
     """As LoRAs, whose files have the same names and need no weights; differences are large, so only some."""
-    state = full_size_state(family, "lora", "" if name != "diff" else "attn2.to_k")
+    state = full_size_state(
+        family, "lora", "" if name != "diff" else "mid_block.attentions.0.transformer_blocks.0.attn2"
+    )
     back = load_adapter(written(name, state, tmp_path))
     assert back.layers.keys() == state.layers.keys()
     for layer_name, layer in state.layers.items():
         again = back.layers[layer_name]
-        assert torch.equal((again.scale * again.B @ again.A)[:2, :2], (layer.scale * layer.B @ layer.A)[:2, :2])
+        assert torch.equal(again.scale * again.B[:2] @ again.A[:, :2], layer.scale * layer.B[:2] @ layer.A[:, :2])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
