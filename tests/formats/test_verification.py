@@ -206,6 +206,29 @@ class TestFiles:
         with pytest.raises(FormatError, match="not finite"):
             read_adapter_file(tmp_path / "a.safetensors")
 
+    @pytest.mark.parametrize(
+        ("tensors", "header", "told"),
+        [
+            ({f"{KEY}.alpha": torch.ones(3)}, {}, "is one number"),
+            ({f"{KEY}.lora_down.weight": torch.ones(0, 2)}, {}, "an empty tensor"),
+            ({f"{KEY}.alpha": ALPHA}, {"lora_adapter_metadata": "{"}, "cannot be read"),
+            ({f"{KEY}.alpha": ALPHA}, {"lora_adapter_metadata": "[]"}, "holds no settings"),
+        ],
+    )
+    def test_a_file_that_makes_no_sense_is_refused(self, tensors, header, told: str, tmp_path: Path) -> None:
+        save_file(tensors, tmp_path / "a.safetensors", {"format": "pt", **header})
+        with pytest.raises(FormatError, match=told):
+            read_adapter_file(tmp_path / "a.safetensors")
+
+    def test_lost_magnitudes_of_a_text_encoder_are_counted(self) -> None:
+        layer = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+        parts = {"lora_A.weight": DOWN, "lora_B.weight": 2 * UP, "lora_magnitude_vector": MAGNITUDE.flatten()}
+        file = AdapterFile({f"{layer}.{part}": tensor for part, tensor in parts.items()})
+        whole = BaseWeights("sd1", {layer: W0})
+        kept = V * torch.tensor([[5 / 41**0.5], [1.0]])  # the base's own row norms
+        found = verify(file, READERS.load("diffusers"), whole, {layer: kept})
+        assert found.is_right and "drops 1 magnitudes of text_encoder" in table([found])
+
     def test_a_folder_needs_pefts_folders(self, tmp_path: Path) -> None:
         with pytest.raises(FormatError, match="without adapters"):
             read_adapter_file(tmp_path)

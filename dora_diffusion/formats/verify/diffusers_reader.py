@@ -159,11 +159,11 @@ def _component(
         taken = (keys[DOWN], keys[UP], *([magnitude] if magnitude else []))
         found = Found(taken, down, up, _scale(given, layer, len(down)), file.tensors[magnitude] if magnitude else None)
         if magnitude and component != "unet" and not magnitude.endswith(".weight"):
-            remarks.append(
-                f"transformers 5 drops {magnitude}, which does not end in .weight, and keeps the base's norm"
-            )
             found = Found(taken[:2], down, up, found.scale, keeps_norm=True)
         layers[layer] = found
+    lost = sum(layers[layer].keeps_norm for layer in parts)
+    if lost:
+        remarks.append(f"transformers 5 drops {lost} magnitudes of {component} whose keys do not end in .weight")
     return ""
 
 

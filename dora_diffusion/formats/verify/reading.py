@@ -61,18 +61,28 @@ def read_adapter_file(path: Path) -> AdapterFile:
         inside, _ = read_safetensors(folder / PEFT_WEIGHTS)
         found |= {f"{folder.name}/{key}": tensor for key, tensor in inside.items()}
         try:
-            configs[folder.name] = json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            configs[folder.name] = dict(json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
             raise FormatError(f"{folder / PEFT_CONFIG} cannot be read: {error}.") from None
     return _judgeable(path, AdapterFile(found, configs=configs))
 
 
 def _judgeable(path: Path, file: AdapterFile) -> AdapterFile:
     check_finite(path, file.tensors)
-    for key in file.tensors:
+    for key, tensor in file.tensors.items():
+        if tensor.numel() == 0:
+            raise FormatError(f"{path} holds an empty tensor, {key}.")
+        if key.endswith(".alpha") and tensor.numel() != 1:
+            raise FormatError(f"{path}: {key} is one number, got a tensor {list(tensor.shape)}.")
         kind = next((kind for mark, kind in OTHER_KINDS.items() if mark in key), None)
         if kind:
             raise FormatError(f"{path} holds a {kind} ({key}); LoRA, DoRA and full differences can be verified.")
+    try:
+        settings = json.loads(file.header.get("lora_adapter_metadata", "{}"))
+    except ValueError as error:
+        raise FormatError(f"{path} has a lora_adapter_metadata that cannot be read: {error}.") from None
+    if not isinstance(settings, dict):
+        raise FormatError(f"{path} has a lora_adapter_metadata that holds no settings.")
     return file
 
 
