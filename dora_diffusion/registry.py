@@ -99,6 +99,19 @@ FORMATS = Registry(
     },
 )
 
+READERS = Registry(
+    "reader of adapter files",
+    {
+        "diffusers": "dora_diffusion.formats.verify.diffusers_reader:DIFFUSERS",
+        "peft": "dora_diffusion.formats.verify.peft_reader:PEFT",
+        "comfyui": "dora_diffusion.formats.verify.comfyui_reader:COMFYUI",
+        "forge": "dora_diffusion.formats.verify.forge_reader:FORGE",
+        "a1111": "dora_diffusion.formats.verify.a1111_reader:A1111",
+        "lycoris": "dora_diffusion.formats.verify.lycoris_reader:LYCORIS",
+        "sd_scripts": "dora_diffusion.formats.verify.sd_scripts_reader:SD_SCRIPTS",
+    },
+)
+
 SAMPLERS = Registry(
     "sampler",
     {
@@ -130,6 +143,7 @@ COMMANDS = Registry(
         "merge": "dora_diffusion.cli.merge:run",
         "export": "dora_diffusion.cli.export:run",
         "inspect": "dora_diffusion.cli.inspect:run",
+        "verify": "dora_diffusion.cli.verify:run",
         "evaluate": "dora_diffusion.cli.evaluate:run",
         "doctor": "dora_diffusion.cli.doctor:run",
         "app": "dora_diffusion.cli.app:run",

@@ -15,6 +15,7 @@ SUMMARIES = {
     "merge": "write a plain diffusers pipeline with the adapter merged in",
     "export": "write the adapter as another tool reads it",
     "inspect": "say what an adapter file holds",
+    "verify": "say whether a file gives a run's weights in the programs that read it",
     "evaluate": "measure what an adapter learned: likeness, prompt-following, leakage, drift",
     "doctor": "check this machine, and photos before they are used",
     "app": "open the web page",

@@ -17,6 +17,7 @@ from dora_diffusion.config.use import (
     GenerateConfig,
     InspectConfig,
     MergeConfig,
+    VerifyConfig,
 )
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "PriorConfig",
     "RunConfig",
     "TrainConfig",
+    "VerifyConfig",
 ]

@@ -7,7 +7,7 @@ from pydantic import AfterValidator
 
 from dora_diffusion.config.fields import Settings, free
 from dora_diffusion.config.model import PICKLES, AttentionName
-from dora_diffusion.registry import ATTENTION_BACKENDS, FORMATS, SAMPLERS
+from dora_diffusion.registry import ATTENTION_BACKENDS, FORMATS, READERS, SAMPLERS
 
 
 def _sampler(name: str) -> str:
@@ -16,6 +16,7 @@ def _sampler(name: str) -> str:
 
 SamplerName = Annotated[str, AfterValidator(_sampler)]
 FormatName = Annotated[str, AfterValidator(FORMATS.check)]
+ReaderName = Annotated[str, AfterValidator(READERS.check)]
 
 
 class GenerateConfig(Settings):
@@ -74,6 +75,21 @@ class InspectConfig(Settings):
 
     layers: bool = free(False, "list every layer, with its rank and the size of its update")
     as_json: bool = free(False, "print one JSON document, every layer in it, instead of text (also --json)")
+
+
+class VerifyConfig(Settings):
+    """Whether an adapter file, of whatever tool, gives a run's weights in the programs that read it."""
+
+    against: Path | None = free(None, "run folder or adapter file whose weights the file should give")
+    reader: ReaderName | None = free(None, f"one reader alone: {', '.join(READERS)}; left out, all of them")
+    pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the run was trained on")
+    picture: bool = free(False, "draw the same picture from the run and from the file, and tell how near they are")
+    prompt: str | None = free(None, "what that picture shows; left out, the prompt the run was taught with")
+    seed: int = free(0, "seed of that picture", ge=0)
+    num_inference_steps: int = free(25, "sampling steps of that picture", ge=1, le=1000)
+    cpu: bool = free(False, "draw on the CPU even where there is a GPU")
+    output_dir: Path = free(Path("outputs"), "folder for the pair of pictures")
+    as_json: bool = free(False, "print one JSON document instead of a table (also --json)")
 
 
 class EvaluateConfig(Settings):
