@@ -1,0 +1,86 @@
+"""Several adapters in one: the weighted sum of what each does to the weights.
+
+That is what a mix of adapters is only for LoRAs and for this sum: two DoRAs stacked on one model, as readers stack
+files, are another thing, because the second one's norm sees weights that the first has changed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from dora_diffusion.adapters.changes import weight_change
+from dora_diffusion.adapters.fingerprint import TOLERANCE
+from dora_diffusion.adapters.lowrank import Fit, Fits, RankRule, layer_seed, low_rank
+from dora_diffusion.adapters.plain_lora import svd_facts
+from dora_diffusion.adapters.state import AdapterState, Fingerprint, LayerState
+from dora_diffusion.errors import AdapterError
+
+
+@torch.no_grad()
+def combined_changes(
+    states: Sequence[AdapterState], weights: Sequence[float], bases: Mapping[str, Tensor]
+) -> Iterator[tuple[str, Tensor]]:
+    """``sum_k weight_k (W'_k - W0)`` of every layer that some adapter has, (out, in_flat) float32, one at a time.
+
+    Raises:
+        AdapterError: two adapters have a layer in different shapes, or the base does not fit.
+    """
+    for name, shape in combined_shapes(states).items():
+        total = torch.zeros(shape[0], torch.Size(shape[1:]).numel())
+        for state, weight in zip(states, weights, strict=True):
+            if name in state.layers:
+                total.add_(weight_change(state, name, bases), alpha=weight)
+        yield name, total
+
+
+def combined_shapes(states: Sequence[AdapterState]) -> dict[str, tuple[int, ...]]:
+    """The weight shape of every layer that some adapter has, the first adapter's layers first.
+
+    Raises:
+        AdapterError: two adapters have a layer in different shapes: they belong to different models.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for state in states:
+        for name, layer in state.layers.items():
+            known = shapes.setdefault(name, layer.weight_shape)
+            if known != layer.weight_shape:
+                raise AdapterError(
+                    f"The adapters are of different models: {name} is {list(known)} in one and "
+                    f"{list(layer.weight_shape)} in another. Only adapters of one base can be combined."
+                )
+    return shapes
+
+
+def combined_lora(
+    states: Sequence[AdapterState], weights: Sequence[float], bases: Mapping[str, Tensor], rule: RankRule
+) -> tuple[AdapterState, Fits]:
+    """The LoRA nearest to the weighted sum of the changes; the sum itself where the rule allows the ranks' sum.
+
+    Raises:
+        AdapterError: the adapters, or the base, do not fit together.
+    """
+    shapes = combined_shapes(states)
+    layers: dict[str, LayerState] = {}
+    fits: dict[str, Fit] = {}
+    for name, change in combined_changes(states, weights, bases):
+        A, B, fits[name] = low_rank(change, rule, layer_seed(name))
+        layers[name] = LayerState(A, B, 1.0, None, shapes[name])
+    told = Fits(fits)
+    fingerprint = {name: norms for state in reversed(states) for name, norms in state.fingerprint.items()}
+    metadata = svd_facts("sum", told) | {"trigger": ", ".join(_triggers(states))}
+    base_name = next((state.base_name for state in states if state.base_name), "")
+    return AdapterState("lora", layers, base_name, fingerprint, {k: v for k, v in metadata.items() if v}), told
+
+
+def bases_differ(first: Fingerprint, second: Fingerprint) -> bool:
+    """Whether two fingerprints are of different checkpoints, as far as they name the same layers."""
+    return any(
+        abs(a - b) > TOLERANCE * max(abs(a), abs(b)) + 1e-12
+        for name in first.keys() & second.keys()
+        for a, b in zip(first[name], second[name], strict=False)
+    )
+
+
+def _triggers(states: Sequence[AdapterState]) -> list[str]:
+    return list(dict.fromkeys(state.metadata["trigger"] for state in states if "trigger" in state.metadata))
