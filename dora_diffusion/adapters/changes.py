@@ -1,4 +1,4 @@
-"""What an adapter does to the weights, ``W' - W0``: the form in which adapters of any kind can be added and compared."""
+"""What an adapter does to the weights, ``W' - W0``: in this form adapters of any kind can be added and compared."""
 
 from collections.abc import Iterator, Mapping
 

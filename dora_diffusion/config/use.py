@@ -52,6 +52,9 @@ class MergeConfig(Settings):
 
     adapter: Path | None = free(None, "run folder or adapter file")
     output_dir: Path = free(Path("merged"), "folder of the merged pipeline")
+    single_file: bool = free(
+        False, "write one checkpoint, <output_dir>.safetensors, that A1111 and ComfyUI load, instead of a folder"
+    )
     pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the adapter was trained on")
     strength: float = free(1.0, "0 is the base, 1 the adapter", ge=-2, le=3)
     precision: Literal["fp32", "fp16", "bf16"] = free("fp32", "precision of the written weights")

@@ -149,7 +149,7 @@ class TestResize:
     def test_a_dora_is_nearer_than_by_cutting_its_factors_as_if_it_were_a_lora(self) -> None:
         """What tools do that drop ``dora_scale``, magnitudes put back: rows are not weighed by their gains."""
         state = trained("dora", size=0.3)
-        for name, layer in state.layers.items():
+        for layer in state.layers.values():
             layer.magnitude[: len(layer.magnitude) // 2] *= 4  # type: ignore[index]
         as_lora = AdapterState(
             "lora", {n: LayerState(x.A, x.B, x.scale, None, x.weight_shape) for n, x in state.layers.items()}
