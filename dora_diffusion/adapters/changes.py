@@ -1,6 +1,6 @@
 """What an adapter does to the weights, ``W' - W0``: in this form adapters of any kind can be added and compared."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -8,6 +8,8 @@ from torch import Tensor
 from dora_diffusion.adapters.state import AdapterState
 from dora_diffusion.errors import AdapterError
 from dora_diffusion.registry import ADAPTERS
+
+OnLayer = Callable[[int, int], None]  # layers done, layers in all
 
 
 def needs_base(state: AdapterState) -> bool:
@@ -56,3 +58,11 @@ def weight_changes(state: AdapterState, bases: Mapping[str, Tensor]) -> Iterator
     """``weight_change`` of every layer, one at a time."""
     for name in state.layers:
         yield name, weight_change(state, name, bases)
+
+
+def counted(names: Collection[str], on_layer: OnLayer | None) -> Iterator[str]:
+    """``names``, telling after each one how many are done."""
+    for done, name in enumerate(names, start=1):
+        yield name
+        if on_layer is not None:
+            on_layer(done, len(names))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from dora_diffusion.adapters.changes import weight_change
+from dora_diffusion.adapters.changes import OnLayer, counted, weight_change
 from dora_diffusion.adapters.fingerprint import TOLERANCE
 from dora_diffusion.adapters.lowrank import Fit, Fits, RankRule, layer_seed, low_rank
 from dora_diffusion.adapters.plain_lora import svd_facts
@@ -19,15 +19,20 @@ from dora_diffusion.errors import AdapterError
 
 @torch.no_grad()
 def combined_changes(
-    states: Sequence[AdapterState], weights: Sequence[float], bases: Mapping[str, Tensor]
+    states: Sequence[AdapterState],
+    weights: Sequence[float],
+    bases: Mapping[str, Tensor],
+    on_layer: OnLayer | None = None,
 ) -> Iterator[tuple[str, Tensor]]:
     """``sum_k weight_k (W'_k - W0)`` of every layer that some adapter has, (out, in_flat) float32, one at a time.
 
     Raises:
         AdapterError: two adapters have a layer in different shapes, or the base does not fit.
     """
-    for name, shape in combined_shapes(states).items():
-        total = torch.zeros(shape[0], torch.Size(shape[1:]).numel())
+    shapes = combined_shapes(states)
+    for name in counted(shapes, on_layer):
+        rows, *columns = shapes[name]
+        total = torch.zeros(rows, torch.Size(columns).numel())
         for state, weight in zip(states, weights, strict=True):
             if name in state.layers:
                 total.add_(weight_change(state, name, bases), alpha=weight)
@@ -52,10 +57,17 @@ def combined_shapes(states: Sequence[AdapterState]) -> dict[str, tuple[int, ...]
     return shapes
 
 
-def combined_lora(
-    states: Sequence[AdapterState], weights: Sequence[float], bases: Mapping[str, Tensor], rule: RankRule
+def combine(
+    states: Sequence[AdapterState],
+    weights: Sequence[float],
+    bases: Mapping[str, Tensor],
+    rule: RankRule | None,
+    on_layer: OnLayer | None = None,
 ) -> tuple[AdapterState, Fits]:
-    """The LoRA nearest to the weighted sum of the changes; the sum itself where the rule allows the ranks' sum.
+    """The LoRA nearest to the weighted sum of the changes.
+
+    Args:
+        rule: the ranks; None keeps the sum whole, as a LoRA of full rank one of whose factors is the identity.
 
     Raises:
         AdapterError: the adapters, or the base, do not fit together.
@@ -63,14 +75,23 @@ def combined_lora(
     shapes = combined_shapes(states)
     layers: dict[str, LayerState] = {}
     fits: dict[str, Fit] = {}
-    for name, change in combined_changes(states, weights, bases):
-        A, B, fits[name] = low_rank(change, rule, layer_seed(name))
+    for name, change in combined_changes(states, weights, bases, on_layer):
+        A, B, fits[name] = whole(change) if rule is None else low_rank(change, rule, layer_seed(name))
         layers[name] = LayerState(A, B, 1.0, None, shapes[name])
     told = Fits(fits)
     fingerprint = {name: norms for state in reversed(states) for name, norms in state.fingerprint.items()}
-    metadata = svd_facts("sum", told) | {"trigger": ", ".join(_triggers(states))}
+    triggers = ", ".join(dict.fromkeys(state.metadata["trigger"] for state in states if "trigger" in state.metadata))
+    metadata = svd_facts("sum", told) | ({"trigger": triggers} if triggers else {})
     base_name = next((state.base_name for state in states if state.base_name), "")
-    return AdapterState("lora", layers, base_name, fingerprint, {k: v for k, v in metadata.items() if v}), told
+    return AdapterState("lora", layers, base_name, fingerprint, metadata), told
+
+
+def whole(change: Tensor) -> tuple[Tensor, Tensor, Fit]:
+    """``A`` and ``B`` whose product is ``change (out, in)`` to the bit: the smaller identity, and the change."""
+    rows, columns = change.shape
+    squared = float(change.double().square().sum())
+    A, B = (change, torch.eye(rows)) if rows <= columns else (torch.eye(columns), change)
+    return A, B, Fit(min(rows, columns), squared, 0.0)
 
 
 def bases_differ(first: Fingerprint, second: Fingerprint) -> bool:
@@ -80,7 +101,3 @@ def bases_differ(first: Fingerprint, second: Fingerprint) -> bool:
         for name in first.keys() & second.keys()
         for a, b in zip(first[name], second[name], strict=False)
     )
-
-
-def _triggers(states: Sequence[AdapterState]) -> list[str]:
-    return list(dict.fromkeys(state.metadata["trigger"] for state in states if "trigger" in state.metadata))

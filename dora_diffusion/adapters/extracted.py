@@ -1,10 +1,11 @@
 """An adapter from two whole models: the base, and what somebody's full fine-tuning made of it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
+from dora_diffusion.adapters.changes import OnLayer, counted
 from dora_diffusion.adapters.fingerprint import fingerprint
 from dora_diffusion.adapters.lowrank import Fit, Fits, RankRule, layer_seed, low_rank
 from dora_diffusion.adapters.state import AdapterState, LayerState
@@ -17,7 +18,12 @@ _ROUNDS = 4
 
 @torch.no_grad()
 def extract(
-    kind: str, names: Iterable[str], bases: Mapping[str, Tensor], tuned: Mapping[str, Tensor], rule: RankRule
+    kind: str,
+    names: Collection[str],
+    bases: Mapping[str, Tensor],
+    tuned: Mapping[str, Tensor],
+    rule: RankRule,
+    on_layer: OnLayer | None = None,
 ) -> tuple[AdapterState, Fits]:
     """A ``lora`` or ``dora`` that takes ``bases`` as near to ``tuned`` as its ranks allow; the fits say how near.
 
@@ -31,7 +37,7 @@ def extract(
     layers: dict[str, LayerState] = {}
     fits: dict[str, Fit] = {}
     norms: dict[str, list[float]] = {}
-    for name in names:
+    for name in counted(names, on_layer):
         base, goal = bases[name], tuned[name]
         if base.shape != goal.shape:
             raise AdapterError(

@@ -6,13 +6,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dora_diffusion.adapters.changes import weight_change
+from dora_diffusion.adapters.changes import OnLayer, counted, weight_change
 from dora_diffusion.adapters.lowrank import Fit, Fits, RankRule, layer_seed, low_rank
 from dora_diffusion.adapters.state import AdapterState, LayerState
 
 
 @torch.no_grad()
-def plain_lora(state: AdapterState, bases: Mapping[str, Tensor], rule: RankRule) -> tuple[AdapterState, Fits]:
+def plain_lora(
+    state: AdapterState, bases: Mapping[str, Tensor], rule: RankRule, on_layer: OnLayer | None = None
+) -> tuple[AdapterState, Fits]:
     """The LoRA nearest to ``state``: per layer the truncated SVD of ``W' - W0``, alpha equal to the rank.
 
     A DoRA's change has full rank in general: what the LoRA leaves out is in the fits, and in the metadata as
@@ -26,9 +28,9 @@ def plain_lora(state: AdapterState, bases: Mapping[str, Tensor], rule: RankRule)
     """
     layers: dict[str, LayerState] = {}
     fits: dict[str, Fit] = {}
-    for name, layer in state.layers.items():
+    for name in counted(state.layers, on_layer):
         A, B, fits[name] = low_rank(weight_change(state, name, bases), rule, layer_seed(name))
-        layers[name] = LayerState(A, B, 1.0, None, layer.weight_shape)
+        layers[name] = LayerState(A, B, 1.0, None, state.layers[name].weight_shape)
     told = Fits(fits)
     return replace(state, kind="lora", layers=layers, metadata=state.metadata | svd_facts(state.kind, told)), told
 

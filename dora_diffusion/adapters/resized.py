@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dora_diffusion.adapters.changes import base_weight, needs_base, weight_change
+from dora_diffusion.adapters.changes import OnLayer, base_weight, counted, needs_base, weight_change
 from dora_diffusion.adapters.lowrank import Fit, Fits, RankRule, layer_seed, low_rank
 from dora_diffusion.adapters.state import AdapterState, LayerState
 from dora_diffusion.registry import ADAPTERS
@@ -15,7 +15,9 @@ _TINY = 1e-12
 
 
 @torch.no_grad()
-def resize(state: AdapterState, bases: Mapping[str, Tensor], rule: RankRule) -> tuple[AdapterState, Fits]:
+def resize(
+    state: AdapterState, bases: Mapping[str, Tensor], rule: RankRule, on_layer: OnLayer | None = None
+) -> tuple[AdapterState, Fits]:
     """``state`` at the ranks that ``rule`` gives; the fits compare the changes ``W' - W0`` before and after.
 
     A LoRA keeps the best approximation of ``scale B A``. A DoRA keeps that of ``g scale B A``, the form in which the
@@ -27,9 +29,8 @@ def resize(state: AdapterState, bases: Mapping[str, Tensor], rule: RankRule) -> 
     """
     layers: dict[str, LayerState] = {}
     fits: dict[str, Fit] = {}
-    for name, layer in state.layers.items():
-        seed = layer_seed(name)
-        layers[name] = _resized(layer, _gain(state, name, bases), rule, seed)
+    for name in counted(state.layers, on_layer):
+        layers[name] = _resized(state.layers[name], _gain(state, name, bases), rule, layer_seed(name))
         before = weight_change(state, name, bases)
         after = weight_change(replace(state, layers=layers), name, bases)
         fits[name] = Fit(layers[name].rank, _squared(before), _squared(before - after))

@@ -7,6 +7,7 @@ as the weights of adaptable layers by canonical name, and as the tensors of a ch
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,13 @@ class BaseFiles:
     schedule: Mapping[str, str]
 
 
-def open_base(name: str, configurations: Path = CONFIGURATIONS) -> BaseFiles:
+def open_base(name: str, configurations: Path = CONFIGURATIONS, allow_pickle: bool = False) -> BaseFiles:
     """Open a base without reading its weights; what cannot be read lazily (pickles, a hub name) is loaded whole.
 
     Args:
         name: "toybox", a folder, a ``.safetensors`` checkpoint or a hub name.
         configurations: folder of the configurations of single files.
+        allow_pickle: read ``.bin`` and ``.ckpt`` files, which can run any code they like.
 
     Raises:
         ModelError: no such model, or its files cannot be read.
@@ -83,7 +85,7 @@ def open_base(name: str, configurations: Path = CONFIGURATIONS) -> BaseFiles:
     files = None if folder is None else _folder_files(folder)
     if folder is not None and files is not None:
         return _from_folder(name, folder, files)
-    return _from_pipeline(name)
+    return _from_pipeline(name, allow_pickle)
 
 
 def _from_checkpoint(name: str, file: Path, configurations: Path) -> BaseFiles:
@@ -112,8 +114,8 @@ def _from_folder(name: str, folder: Path, files: Mapping[str, list[Path]]) -> Ba
     return _from_parts(name, layout, tensors, _layers(_empty_models(folder)), width, _schedule(folder))
 
 
-def _from_pipeline(name: str) -> BaseFiles:
-    base = load_base(name)
+def _from_pipeline(name: str, allow_pickle: bool) -> BaseFiles:
+    base = load_base(name, allow_pickle=allow_pickle)
     parts: dict[str, nn.Module] = {"vae": base.vae, **base.adaptable()}
     tensors = {
         f"{component}.{key}": _always(tensor)
@@ -168,7 +170,10 @@ def _taken(read: Callable[[], Tensor], place: Place) -> Callable[[], Tensor]:
 
 
 def _always(tensor: Tensor) -> Callable[[], Tensor]:
-    return lambda: tensor
+    def make() -> Tensor:
+        return tensor
+
+    return make
 
 
 def _in_float32(read: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -186,7 +191,7 @@ def _read_lazily(file: Path) -> dict[str, Callable[[], Tensor]]:
         keys = [key for key in opened.keys() if opened.get_slice(key).get_dtype() in _FLOATS]  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{file} is no whole safetensors file ({str(error).splitlines()[0]}).") from None
-    return {key: (lambda key=key: opened.get_tensor(key)) for key in keys}
+    return {key: partial(opened.get_tensor, key) for key in keys}
 
 
 def _layers(models: Mapping[str, nn.Module]) -> dict[str, tuple[str, str]]:

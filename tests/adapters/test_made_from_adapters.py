@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dora_diffusion.adapters import AdapterState, LayerState, merged_weights
 from dora_diffusion.adapters.changes import needs_base, weight_changes
-from dora_diffusion.adapters.combined import bases_differ, combined_changes, combined_lora
+from dora_diffusion.adapters.combined import bases_differ, combine, combined_changes
 from dora_diffusion.adapters.extracted import extract
 from dora_diffusion.adapters.fingerprint import fingerprint
 from dora_diffusion.adapters.lowrank import RankRule
@@ -111,6 +111,11 @@ class TestPlainLora:
         lora, fits = plain_lora(trained("lora"), {}, RankRule(6))
         assert distance(exact_changes(lora), exact_changes(trained("lora"))) < 2e-6 and fits.residual < 2e-6
 
+    def test_tells_how_far_it_is(self) -> None:
+        turns: list[tuple[int, int]] = []
+        plain_lora(trained("dora"), BASES, RankRule(1), lambda *turn: turns.append(turn))
+        assert turns == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
     def test_a_layer_does_not_depend_on_its_company(self) -> None:
         state = trained("dora")
         alone = AdapterState("dora", {"unet.ff": state.layers["unet.ff"]})
@@ -182,16 +187,24 @@ class TestCombine:
         assert distance(found, expected) < 1e-6
 
     def test_loras_add_up_exactly_at_the_sum_of_their_ranks(self) -> None:
-        both, fits = combined_lora([trained("lora", 1), trained("lora", 2)], [0.7, 0.4], {}, RankRule(12))
+        both, fits = combine([trained("lora", 1), trained("lora", 2)], [0.7, 0.4], {}, RankRule(12))
         one, two = exact_changes(trained("lora", 1)), exact_changes(trained("lora", 2))
         assert distance(exact_changes(both), {name: 0.7 * one[name] + 0.4 * two[name] for name in one}) < 2e-6
         assert fits.residual < 2e-6
         assert both.metadata["trigger"] == "sks1, sks2" and both.base_name == "base"
         assert both.fingerprint == fingerprint(BASES)
 
+    def test_the_whole_sum_is_kept_to_the_bit(self) -> None:
+        states = [trained("dora", 1), trained("lora", 2)]
+        both, fits = combine(states, [0.5, 2.0], BASES, None)
+        for name, change in combined_changes(states, [0.5, 2.0], BASES):
+            layer = both.layers[name]
+            assert torch.equal(layer.B @ layer.A, change) and layer.rank == min(change.shape)
+        assert fits.residual == 0
+
     def test_what_is_left_out_is_told(self) -> None:
         states = [trained("dora", 1), trained("dora", 2)]
-        both, fits = combined_lora(states, [1.0, 1.0], BASES, RankRule(4))
+        both, fits = combine(states, [1.0, 1.0], BASES, RankRule(4))
         exact = [exact_changes(state) for state in states]
         total = {name: exact[0][name] + exact[1][name] for name in exact[0]}
         assert fits.residual == pytest.approx(distance(exact_changes(both), total), rel=1e-4) and fits.residual > 0.1
