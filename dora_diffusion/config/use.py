@@ -71,7 +71,11 @@ class ExportConfig(Settings):
 class InspectConfig(Settings):
     """What an adapter file holds."""
 
-    as_json: bool = free(False, "print one JSON document instead of a table (also --json)")
+    pretrained_model_name_or_path: str | None = free(
+        None, "base to compare the change with; left out, the adapter's own if it can be had without a download"
+    )
+    layers: bool = free(False, "list every layer, with its rank and the size of its update")
+    as_json: bool = free(False, "print one JSON document, every layer in it, instead of text (also --json)")
 
 
 class EvaluateConfig(Settings):

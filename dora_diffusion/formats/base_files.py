@@ -5,7 +5,7 @@ as the weights of adaptable layers by canonical name, and as the tensors of a ch
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,6 +86,20 @@ def open_base(name: str, configurations: Path = CONFIGURATIONS, allow_pickle: bo
     if folder is not None and files is not None:
         return _from_folder(name, folder, files)
     return _from_pipeline(name, allow_pickle)
+
+
+def only(tensors: Mapping[str, Tensor], names: Iterable[str]) -> Tensors:
+    """Those called ``names``, still made only when asked for."""
+
+    def maker(name: str) -> Callable[[], Tensor]:
+        return lambda: tensors[name]
+
+    return Tensors({name: maker(name) for name in names})
+
+
+def is_here(name: str) -> bool:
+    """Whether a base can be opened without a download."""
+    return Path(resolve(name)).exists() or _snapshot(name) is not None
 
 
 def _from_checkpoint(name: str, file: Path, configurations: Path) -> BaseFiles:

@@ -4,6 +4,7 @@ Written tensor by tensor from the base's files, so that not even the base has to
 """
 
 import logging
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from dora_diffusion.adapters import AdapterState, merged_weights, warn_if_other_base
 from dora_diffusion.adapters.changes import base_weight
-from dora_diffusion.formats.base_files import BaseFiles, Tensors
+from dora_diffusion.formats.base_files import BaseFiles, Tensors, only
 from dora_diffusion.formats.streamed import stream_safetensors
 from dora_diffusion.models.schedule import RESCALED
 
@@ -46,7 +47,7 @@ def write_merged_checkpoint(
         MachineError: the disk.
     """
     tensors = merged_checkpoint(base, state, strength, dtype)
-    warn_if_other_base(state, Tensors({name: _reader(base.weights, name) for name in state.layers}), base.name)
+    warn_if_other_base(state, only(base.weights, state.layers), base.name)
     if base.weights[_MIDDLE].shape[0] != 1280:  # as in every published model of these families
         logger.warning(
             "%s is smaller than the published models of its family (%s): programs that load one-file checkpoints know "
@@ -57,7 +58,7 @@ def write_merged_checkpoint(
     facts = {**base.schedule, **state.metadata}  # what the adapter was trained with holds
     schedule = {key: facts.get(key, "") for key in ("prediction_type", RESCALED)}
     marks = _marks(base, schedule)
-    everything = Tensors({**{key: _reader(tensors, key) for key in tensors}, **marks})
+    everything = ChainMap(marks, tensors)  # type: ignore[arg-type]
     stream_safetensors(path, everything, everything, _header(base, state, schedule, stamp))
 
 
@@ -95,13 +96,9 @@ def _merged(base: BaseFiles, state: AdapterState, strength: float, key: str, nam
     return tensor
 
 
-def _reader(tensors: Mapping[str, Tensor], name: str) -> Callable[[], Tensor]:
-    return lambda: tensors[name]
-
-
-def _marks(base: BaseFiles, schedule: Mapping[str, str]) -> dict[str, Callable[[], Tensor]]:
+def _marks(base: BaseFiles, schedule: Mapping[str, str]) -> dict[str, Tensor]:
     wanted = {_V_MARK: schedule["prediction_type"] == "v_prediction", _RESCALED_MARK: schedule[RESCALED] == "true"}
-    return {mark: lambda: torch.zeros(0) for mark, wants in wanted.items() if wants and base.family == "sdxl"}
+    return {mark: torch.zeros(0) for mark, wants in wanted.items() if wants and base.family == "sdxl"}
 
 
 def _header(base: BaseFiles, state: AdapterState, schedule: Mapping[str, str], stamp: str) -> dict[str, str]:

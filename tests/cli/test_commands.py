@@ -63,7 +63,7 @@ def test_export_writes_the_same_adapter(run_folder, tmp_path, capsys):
     assert all((before.layers[name].B == after.layers[name].B).all() for name in before.layers)
 
 
-def test_inspect_as_table_and_as_json(run_folder, capsys):
+def test_inspect_in_short_by_layers_and_as_json(run_folder, capsys):
     assert main(["inspect", str(run_folder), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["kind"] == "dora"
@@ -74,8 +74,12 @@ def test_inspect_as_table_and_as_json(run_folder, capsys):
     assert len(report["layers"]) == 72
     assert main(["inspect", str(run_folder / WEIGHTS_NAME)]) == 0
     text = capsys.readouterr().out
-    assert "one norm per output row" in text
-    assert "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q" in text
+    assert "one norm per output row" in text and len(text.splitlines()) < 25
+    assert "in ComfyUI: wrong: it finds no attention layer under these names" in text
+    assert main(["inspect", str(run_folder / WEIGHTS_NAME), "--layers"]) == 0
+    long = capsys.readouterr().out
+    assert long.startswith(text) and len(long.splitlines()) == len(text.splitlines()) + 2 + 72
+    assert "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q" in long
 
 
 class TestDemo:

@@ -4,8 +4,6 @@ of it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from operator import getitem
 from pathlib import Path
 
 from torch import Tensor
@@ -15,7 +13,7 @@ from dora_diffusion.adapters.changes import needs_base
 from dora_diffusion.adapters.lowrank import Fits, RankRule
 from dora_diffusion.config.tools import Ranks
 from dora_diffusion.errors import ConfigError
-from dora_diffusion.formats.base_files import Tensors, open_base
+from dora_diffusion.formats.base_files import only, open_base
 from dora_diffusion.registry import FORMATS
 
 DEFAULT_RANK = 64  # of a plain LoRA; chosen by scripts/bench_lowrank.py
@@ -102,7 +100,7 @@ def base_weights(states: Sequence[AdapterState], given: str | None) -> Mapping[s
     weights = open_base(name).weights
     for state in needy:
         present = [layer for layer in state.layers if layer in weights]
-        warn_if_other_base(state, Tensors({layer: partial(getitem, weights, layer) for layer in present}), name)
+        warn_if_other_base(state, only(weights, present), name)
     return weights
 
 
