@@ -91,6 +91,11 @@ FORMATS = Registry(
     "export format",
     {
         "diffusers": "dora_diffusion.formats.diffusers_format:DIFFUSERS",
+        "peft": "dora_diffusion.formats.peft_format:PEFT",
+        "kohya": "dora_diffusion.formats.kohya_format:KOHYA",
+        "comfyui": "dora_diffusion.formats.comfyui_format:COMFYUI",
+        "dual": "dora_diffusion.formats.dual_format:DUAL",
+        "diff": "dora_diffusion.formats.diff_format:DIFF",
     },
 )
 

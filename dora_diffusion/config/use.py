@@ -65,7 +65,9 @@ class ExportConfig(Settings):
 
     adapter: Path | None = free(None, "run folder or adapter file")
     format: FormatName = free("diffusers", f"format: {', '.join(FORMATS)}")
-    output: Path = free(Path("adapter.safetensors"), "file to write")
+    output: Path = free(Path("adapter.safetensors"), "file to write; for peft a folder")
+    pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the adapter was trained on")
+    precision: Literal["fp32", "fp16", "bf16"] = free("fp32", "precision of the factors; magnitudes stay fp32")
 
 
 class InspectConfig(Settings):

@@ -7,46 +7,66 @@
     text_encoder_2.text_model.encoder.layers.0.<...>       the same, SDXL's second text encoder
 
 alpha / rank is folded into B, because no reader finds an alpha here; magnitudes end in ``.weight``, because without it
-transformers 5 drops them; everything is float32. What the readers do not need stands in the header under
-``dora_diffusion.*``.
+transformers 5 drops them. What the readers do not need stands in the header under ``dora_diffusion.*``.
+
+Read are also diffusers' older spellings of the same (``.lora.down.weight``, ``attn1.processor.to_q_lora.down.weight``,
+``.lora_linear_layer.down.weight``) and ai-toolkit's ``.magnitude``. Where diffusers' scripts left their
+``lora_adapter_metadata``, alphas are taken from there, as diffusers does.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from dora_diffusion.adapters import AdapterState, Fingerprint, LayerState
+from dora_diffusion.adapters import AdapterState, LayerState
 from dora_diffusion.errors import FormatError
+from dora_diffusion.formats import parts as of
 from dora_diffusion.formats.files import check_finite, write_safetensors
+from dora_diffusion.formats.format import Base, Precision
+from dora_diffusion.formats.header import own_header, read_own
+from dora_diffusion.formats.names import canonical
+from dora_diffusion.formats.peft_config import LayerScales
+from dora_diffusion.formats.rounding import folded, round_to
 
 DOWN, UP, MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector.weight"
-PREFIX = "dora_diffusion."
+ADAPTER_METADATA = "lora_adapter_metadata"
+_DOTTED = tuple(suffix for suffix, part in of.SUFFIXES.items() if part == of.DOWN and suffix != ".lora_down.weight")
 
 
 class DiffusersFormat:
     """Writes and reads the file that ``pipe.load_lora_weights(folder)`` loads."""
 
     name = "diffusers"
+    readers = "diffusers, PEFT"
+    suffix = ".safetensors"
+    needs_base = False
+    carries_words = False
 
     def recognises(self, keys: list[str]) -> bool:
         """Whether these tensor names are of this format."""
-        return any(key.endswith(DOWN) for key in keys)
+        return (
+            any(key.endswith(_DOTTED) for key in keys)
+            and not any(key.endswith(".dora_scale") for key in keys)
+            and not any(".base_model." in key for key in keys)
+        )
 
-    def write(self, state: AdapterState, path: Path) -> None:
-        """Write ``state``. Raises: MachineError."""
+    def write(self, state: AdapterState, path: Path, base: Base | None = None, precision: Precision = "fp32") -> None:
+        """Write ``state``. Raises: FormatError: fp16 cannot hold it; MachineError."""
         tensors: dict[str, Tensor] = {}
-        for name, layer in state.layers.items():
-            tensors |= {f"{name}{suffix}": tensor for suffix, tensor in _layer_tensors(layer).items()}
-        own = {f"{PREFIX}{key}": value for key, value in state.metadata.items()}
-        own |= {
-            f"{PREFIX}kind": state.kind,
-            f"{PREFIX}base_name": state.base_name,
-            f"{PREFIX}fingerprint": json.dumps(state.fingerprint, separators=(",", ":")),
-        }
-        write_safetensors(path, tensors, own)
+        for name, layer in folded(state).layers.items():
+            A, B, magnitude = peft_tensors(layer)
+            tensors[f"{name}{DOWN}"] = round_to(A, precision, name)
+            tensors[f"{name}{UP}"] = round_to(B, precision, name)
+            if magnitude is not None:
+                tensors[f"{name}{MAGNITUDE}"] = magnitude
+        write_safetensors(path, tensors, own_header(state))
 
-    def read(self, path: Path, tensors: dict[str, Tensor], header: dict[str, str]) -> AdapterState:
+    def read(
+        self, path: Path, tensors: dict[str, Tensor], header: dict[str, str], base: Base | None = None
+    ) -> AdapterState:
         """Read a file of ours, or one that diffusers' or PEFT's own scripts wrote in this layout.
 
         Args:
@@ -57,58 +77,50 @@ class DiffusersFormat:
             FormatError: it is not whole, or a layer lacks a part.
         """
         check_finite(path, tensors)
-        names = [key.removesuffix(DOWN) for key in tensors if key.endswith(DOWN)]
-        if not names:
-            raise FormatError(f"{path} holds no adapter in diffusers' layout (no key ends in {DOWN}).")
-        layers = {name: _read_layer(path, name, tensors) for name in names}
-        metadata = {key.removeprefix(PREFIX): value for key, value in header.items() if key.startswith(PREFIX)}
-        kind = "dora" if all(layer.magnitude is not None for layer in layers.values()) else "lora"
-        if kind == "lora" and any(layer.magnitude is not None for layer in layers.values()):
-            raise FormatError(
-                f"{path} mixes layers with and without a magnitude; such a file cannot be applied as one adapter."
-            )
-        fingerprint = _read_fingerprint(path, metadata.pop("fingerprint", "{}"))
-        base_name = metadata.pop("base_name", "")
-        metadata.pop("kind", None)
-        return AdapterState(kind, layers, base_name, fingerprint, metadata)
+        layers = of.split(path, tensors, canonical)
+        has_magnitude = of.check_all_or_none(path, layers, of.MAGNITUDE, "a magnitude")
+        scales = {component: LayerScales(config) for component, config in _configs(path, header).items()}
+        state = {}
+        for name, parts in layers.items():
+            component, _, inside = name.partition(".")
+            scale = 1.0
+            if scales:
+                if component not in scales:
+                    raise FormatError(f"{path}: its {ADAPTER_METADATA} says nothing of {component}, which has layers.")
+                scales[component].check_kind(path, component, has_magnitude)
+                scale = scales[component].of(inside, parts[of.DOWN][1].shape[0] if of.DOWN in parts else 1)
+            layer = of.factors(path, name, parts, scale)
+            of.refuse_alphas(path, parts)
+            if has_magnitude:
+                layer = replace(layer, magnitude=of.magnitude(path, name, parts[of.MAGNITUDE], layer))
+            state[name] = layer
+        base_name, fingerprint, metadata = read_own(path, header)
+        return AdapterState("dora" if has_magnitude else "lora", state, base_name, fingerprint, metadata)
 
 
-def _layer_tensors(layer: LayerState) -> dict[str, Tensor]:
+def peft_tensors(layer: LayerState) -> tuple[Tensor, Tensor, Tensor | None]:
+    """``A``, ``B`` and the magnitude in the shapes that PEFT's layers have."""
     shape = layer.weight_shape
-    A, B, magnitude = layer.A, layer.B * layer.scale, layer.magnitude
-    if len(shape) == 4:
-        A, B = A.view(layer.rank, *shape[1:]), B.view(shape[0], layer.rank, 1, 1)
-        magnitude = None if magnitude is None else magnitude.view(1, -1, 1, 1)
-    tensors = {DOWN: A, UP: B}
-    if magnitude is not None:
-        tensors[MAGNITUDE] = magnitude
-    return tensors
+    if len(shape) == 2:
+        return layer.A, layer.B, layer.magnitude
+    magnitude = None if layer.magnitude is None else layer.magnitude.view(1, -1, 1, 1)
+    return layer.A.view(layer.rank, *shape[1:]), layer.B.view(shape[0], layer.rank, 1, 1), magnitude
 
 
-def _read_layer(path: Path, name: str, tensors: dict[str, Tensor]) -> LayerState:
-    A, B = tensors[f"{name}{DOWN}"], tensors.get(f"{name}{UP}")
-    if B is None:
-        raise FormatError(f"{path}: {name} has a lora_A and no lora_B.")
-    magnitude = tensors.get(f"{name}{MAGNITUDE}", tensors.get(f"{name}{MAGNITUDE.removesuffix('.weight')}"))
-    if A.ndim not in (2, 4) or B.ndim != A.ndim or B.shape[1] != A.shape[0] or B.numel() != len(A) * len(B):
-        raise FormatError(
-            f"{path}: {name} has factors of shapes {list(A.shape)} and {list(B.shape)}, which do not multiply."
-        )
-    rows, rank = B.shape[0], A.shape[0]
-    if magnitude is not None and magnitude.numel() != rows:
-        raise FormatError(
-            f"{path}: {name} has {rows} rows and a magnitude of {magnitude.numel()}; "
-            "one norm per output row is expected."
-        )
-    flat = None if magnitude is None else magnitude.float().reshape(-1)
-    return LayerState(A.float().flatten(1), B.float().reshape(rows, rank), 1.0, flat, (rows, *A.shape[1:]))
-
-
-def _read_fingerprint(path: Path, text: str) -> Fingerprint:
+def _configs(path: Path, header: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Each component's ``LoraConfig`` out of diffusers' metadata, whose keys are ``<component>.<field>``."""
+    text = header.get(ADAPTER_METADATA)
+    if text is None:
+        return {}
     try:
-        return {name: [float(norm) for norm in norms] for name, norms in json.loads(text).items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise FormatError(f"{path} holds a fingerprint of its base that cannot be read: {error}.") from None
+        flat = json.loads(text).items()
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise FormatError(f"{path} holds a {ADAPTER_METADATA} that cannot be read: {error}.") from None
+    configs: dict[str, dict[str, Any]] = {}
+    for key, value in flat:
+        component, _, field = key.partition(".")
+        configs.setdefault(component, {})[field] = value
+    return configs
 
 
 DIFFUSERS = DiffusersFormat()

@@ -1,0 +1,60 @@
+"""An adapter in the precision of a file.
+
+Factors are rounded, magnitudes are not: they multiply the whole base weight, where half a percent is seen. What is
+derived from the factors (norms, compensated scales) is derived from the rounded ones, so that a reader's arithmetic
+meets its own numbers.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from dora_diffusion.adapters import AdapterState, LayerState
+from dora_diffusion.errors import FormatError
+from dora_diffusion.formats.format import Precision
+
+DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+# ``||W'_file - W'|| / ||W' - W0||`` of a layer at most: a rounding of each factor, half a unit in the last place
+# (2^-11, 2^-8), were all of them as large as can be and of one sign; a third of it is met. fp32: what sums of norms
+# leave.
+BOUNDS: dict[str, float] = {"fp32": 1e-4, "fp16": 2**-10, "bf16": 2**-7}
+
+
+def round_to(tensor: Tensor, precision: Precision, name: str) -> Tensor:
+    """``tensor`` in the file's precision.
+
+    Raises:
+        FormatError: a value is too large for fp16.
+    """
+    rounded = tensor.to(DTYPES[precision])
+    if not bool(torch.isfinite(rounded).all()):
+        raise FormatError(
+            f"{name} has values up to {tensor.abs().max():.3g}, which {precision} cannot hold (65504 at most). "
+            "Export with --precision bf16 or fp32."
+        )
+    return rounded
+
+
+def rounded(state: AdapterState, precision: Precision) -> AdapterState:
+    """``state`` with every factor rounded as in a file, still float32.
+
+    Raises:
+        FormatError: a value is too large for fp16.
+    """
+    if precision == "fp32":
+        return state
+    return replace(state, layers={name: _rounded(name, layer, precision) for name, layer in state.layers.items()})
+
+
+def _rounded(name: str, layer: LayerState, precision: Precision) -> LayerState:
+    return replace(layer, A=round_to(layer.A, precision, name).float(), B=round_to(layer.B, precision, name).float())
+
+
+def folded(state: AdapterState) -> AdapterState:
+    """``state`` with alpha / rank multiplied into ``B``: for readers that find no alpha."""
+    return replace(
+        state,
+        layers={name: replace(layer, B=layer.B * layer.scale, scale=1.0) for name, layer in state.layers.items()},
+    )

@@ -1,0 +1,216 @@
+"""``export(config)``: the settings, and what stands in the headers of its files."""
+
+import hashlib
+import json
+import logging
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from moved import moved_state
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from dora_diffusion.adapters import AdapterState, merged_weights
+from dora_diffusion.config import ExportConfig
+from dora_diffusion.errors import AdapterError, ConfigError, FormatError, ModelError
+from dora_diffusion.formats import WEIGHTS_NAME, export, load_adapter
+from dora_diffusion.formats.base_weights import BaseByName
+from dora_diffusion.formats.diffusers_format import DIFFUSERS
+from dora_diffusion.formats.header import modelspec_header, network_header
+from dora_diffusion.formats.rounding import BOUNDS
+from dora_diffusion.models import load_base, resolve
+from dora_diffusion.registry import FORMATS
+
+FILES = ("kohya", "comfyui", "dual", "diff")
+RUN_SETTINGS = """
+model: {pretrained_model_name_or_path: /home/me/models/sd}
+data: {instance_data_dir: /home/me/photos}
+adapter: {kind: dora, rank: 8}
+optim: {learning_rate: 0.001}
+"""
+
+
+@pytest.fixture(scope="module")
+def state() -> AdapterState:
+    return moved_state("dora")
+
+
+@pytest.fixture(scope="module")
+def run(state: AdapterState, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    DIFFUSERS.write(state, folder / WEIGHTS_NAME)
+    (folder / "config.yaml").write_text(RUN_SETTINGS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bases(state: AdapterState) -> dict[str, torch.Tensor]:
+    weights = BaseByName("toybox").weights
+    return {name: weights[name] for name in state.layers}
+
+
+def header_of(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return dict(file.metadata())
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_base_is_the_adapters_own_where_none_is_given(
+    name: str, run: Path, state: AdapterState, bases: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    output = tmp_path / ("out" + FORMATS.load(name).suffix)
+    assert export(ExportConfig(adapter=run, format=name, output=output)) == output
+    back, ours = (dict(merged_weights(s, bases)) for s in (load_adapter(output), state))
+    assert back.keys() == ours.keys()
+    assert max(float((back[n] - W).norm() / (W - bases[n]).norm()) for n, W in ours.items()) <= 1e-4
+
+
+def test_a_base_that_is_given_is_the_one_that_is_read(run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.safetensors"
+    with pytest.raises(ModelError, match="nowhere/sd"):
+        export(ExportConfig(adapter=run, format="dual", output=output, pretrained_model_name_or_path="./nowhere/sd"))
+    other = load_base("toybox")
+    with torch.no_grad():
+        for parameter in other.unet.parameters():
+            parameter.mul_(1.01)
+    other.pipe.save_pretrained(tmp_path / "other")
+    given = {"adapter": run, "output": output, "pretrained_model_name_or_path": str(tmp_path / "other")}
+    with pytest.raises(AdapterError, match="needs the very base the adapter was trained on"):
+        export(ExportConfig(format="dual", **given))
+    assert not output.exists()
+    own = {**given, "pretrained_model_name_or_path": resolve("toybox")}
+    assert export(ExportConfig(format="dual", **own)).is_file()
+
+
+def test_a_format_without_need_of_a_base_loads_none(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dora_diffusion.formats.base_weights.load_base", lambda name: pytest.fail("a base was loaded"))
+    for name in ("diffusers", "peft"):
+        export(ExportConfig(adapter=run, format=name, output=tmp_path / ("x" + FORMATS.load(name).suffix)))
+
+
+def test_an_adapter_that_does_not_know_its_base(state: AdapterState, tmp_path: Path) -> None:
+    DIFFUSERS.write(AdapterState(state.kind, state.layers), tmp_path / "a.safetensors")
+    config = {"adapter": tmp_path / "a.safetensors", "format": "comfyui", "output": tmp_path / "b.safetensors"}
+    with pytest.raises(
+        ConfigError, match=r"does not say which it was trained on. Give --pretrained_model_name_or_path"
+    ):
+        export(ExportConfig(**config))
+    export(ExportConfig(**config, pretrained_model_name_or_path="toybox"))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_precision(precision: str, run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    output = tmp_path / "a.safetensors"
+    with caplog.at_level(logging.INFO, logger="dora_diffusion"):
+        export(ExportConfig(adapter=run, format="kohya", output=output, precision=precision))
+    told = [record.getMessage() for record in caplog.records if "off by at most" in record.getMessage()]
+    assert told == [f"{precision}: a layer's change is off by at most {100 * BOUNDS[precision]:.2g} % of itself."]
+    dtypes = {key.rpartition(".lora")[2]: tensor.dtype for key, tensor in load_file(output).items()}
+    assert dtypes["_down.weight"] == dtypes["_up.weight"] == {"fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+
+
+@pytest.mark.parametrize(("name", "output"), [("kohya", "a.bin"), ("diffusers", "a"), ("peft", "a.safetensors")])
+def test_an_output_that_the_format_does_not_write(name: str, output: str, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="The output"):
+        export(ExportConfig(adapter=run, format=name, output=tmp_path / output))
+
+
+def test_pefts_folder_replaces_its_own_kind_only(run: Path, tmp_path: Path) -> None:
+    config = ExportConfig(adapter=run, format="peft", output=tmp_path / "mine")
+    assert sorted(p.name for p in export(config).iterdir()) == ["text_encoder", "unet"]
+    (tmp_path / "mine" / "text_encoder_2").mkdir()
+    export(config)
+    assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["text_encoder", "unet"]
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"a")
+    with pytest.raises(ConfigError, match="is no folder of PEFT's"):
+        export(ExportConfig(adapter=run, format="peft", output=tmp_path / "photos"))
+    assert (tmp_path / "photos" / "a.jpg").read_bytes() == b"a"
+
+
+def test_norms_per_input_column_become_differences_with_a_base(
+    state: AdapterState, bases: dict[str, torch.Tensor], tmp_path: Path
+) -> None:
+    """The way out that the refusal names."""
+    name, layer = next((n, layer) for n, layer in state.layers.items() if len(layer.weight_shape) == 2)
+    key = "lora_unet_" + name.removeprefix("unet.").replace(".", "_")
+    tensors = {f"{key}.lora_down.weight": layer.A, f"{key}.lora_up.weight": layer.B, f"{key}.alpha": torch.tensor(8.0)}
+    tensors[f"{key}.dora_scale"] = torch.full((1, layer.A.shape[1]), 2.0)
+    save_file(tensors, tmp_path / "columns.safetensors")
+    config = {"adapter": tmp_path / "columns.safetensors", "format": "diff", "output": tmp_path / "d.safetensors"}
+    with pytest.raises(FormatError, match="per input column"):
+        export(ExportConfig(**config))
+    export(ExportConfig(**config, pretrained_model_name_or_path="toybox"))
+    W0 = bases[name]
+    V = W0 + (8.0 / layer.rank) * (layer.B @ layer.A)
+    difference = load_file(tmp_path / "d.safetensors")[f"{key}.diff"]
+    torch.testing.assert_close(W0 + difference, V * (2.0 / V.norm(dim=0, keepdim=True)), rtol=1e-5, atol=1e-6)
+
+
+# ------------------------------------------------------------------------------------ headers
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_headers(name: str, run: Path, state: AdapterState, tmp_path: Path) -> None:
+    path = export(ExportConfig(adapter=run, format=name, output=tmp_path / "my teapot.safetensors"))
+    header = header_of(path)
+    assert header["modelspec.sai_model_spec"] == "1.0.1"
+    assert header["modelspec.architecture"] == "stable-diffusion-v1/lora"
+    assert header["modelspec.implementation"] == "diffusers"
+    assert header["modelspec.title"] == header["ss_output_name"] == "my teapot"
+    assert header["modelspec.trigger_phrase"] == "sks"
+    assert header["ss_base_model_version"] == "sd_v1" and header["ss_v2"] == "False"
+    assert header["ss_sd_model_name"] == "toybox"
+    assert header["ss_network_dim"] == "8"
+    assert json.loads(header["ss_tag_frequency"]) == {"my teapot": {"sks": 1}}
+    assert json.loads(header["dora_diffusion.fingerprint"]) == state.fingerprint
+    settings = json.loads(header["dora_diffusion.settings"])
+    assert settings == {"adapter": {"kind": "dora", "rank": 8}, "optim": {"learning_rate": 0.001}}
+    assert "/home/me" not in json.dumps(header)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_hashes_are_those_of_the_file(name: str, run: Path, tmp_path: Path) -> None:
+    """Recomputed from the bytes as A1111 does: the content behind the header."""
+    path = export(ExportConfig(adapter=run, format=name, output=tmp_path / "a.safetensors"))
+    whole, header = path.read_bytes(), header_of(path)
+    (length,) = struct.unpack("<Q", whole[:8])
+    assert header["sshs_model_hash"] == hashlib.sha256(whole[8 + length :]).hexdigest()
+    assert header["modelspec.hash_sha256"] == f"0x{header['sshs_model_hash']}"
+    # The older one: 64 KiB past the first MiB, of a file with nothing but ss_* in its header.
+    training = {key: value for key, value in header.items() if key.startswith("ss_")}
+    save_file(load_file(path), tmp_path / "b.safetensors", training)
+    legacy = (tmp_path / "b.safetensors").read_bytes()[0x100000:0x110000]
+    assert name != "diff" or len(legacy) == 0x10000
+    assert header["sshs_legacy_hash"] == hashlib.sha256(legacy).hexdigest()[:8]
+
+
+def test_a_dora_states_its_axis_and_a_lora_is_sd_scripts_own(state: AdapterState) -> None:
+    header = network_header(state, Path("a.safetensors"), "sd1")
+    assert header["ss_network_module"] == "lycoris.kohya"
+    assert json.loads(header["ss_network_args"]) == {"algo": "lora", "dora_wd": "True", "wd_on_output": "True"}
+    plain = network_header(moved_state("lora"), Path("a.safetensors"), "sd1")
+    assert plain["ss_network_module"] == "networks.lora" and plain["ss_network_args"] == "{}"
+    assert plain["ss_network_alpha"] == "12"
+
+
+@pytest.mark.parametrize(
+    ("family", "prediction_type", "version", "architecture"),
+    [
+        ("sd1", "epsilon", "sd_v1", "stable-diffusion-v1/lora"),
+        ("sd2", "epsilon", "sd_v2", "stable-diffusion-v2-512/lora"),
+        ("sd2", "v_prediction", "sd_v2_v", "stable-diffusion-v2-768-v/lora"),
+        ("sdxl", "epsilon", "sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora"),
+    ],
+)
+def test_families_are_told_as_a1111_tells_them_apart(
+    family: str, prediction_type: str, version: str, architecture: str, state: AdapterState
+) -> None:
+    told = AdapterState("dora", state.layers, "b", {}, {"prediction_type": prediction_type, "resolution": "512"})
+    header = network_header(told, Path("a.safetensors"), family)
+    assert header["ss_base_model_version"] == version and header["ss_v2"] == str(family == "sd2")
+    spec = modelspec_header(told, Path("a.safetensors"), family, "diffusers")
+    assert spec["modelspec.architecture"] == architecture and spec["modelspec.resolution"] == "512x512"
+    assert spec["modelspec.prediction_type"] == {"epsilon": "epsilon", "v_prediction": "v"}[prediction_type]
