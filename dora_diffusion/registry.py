@@ -96,6 +96,7 @@ FORMATS = Registry(
         "comfyui": "dora_diffusion.formats.comfyui_format:COMFYUI",
         "dual": "dora_diffusion.formats.dual_format:DUAL",
         "diff": "dora_diffusion.formats.diff_format:DIFF",
+        "lora": "dora_diffusion.formats.lora_format:LORA",
     },
 )
 

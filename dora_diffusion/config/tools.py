@@ -5,32 +5,13 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from dora_diffusion.config.fields import Settings, free
+from dora_diffusion.config.fields import free
+from dora_diffusion.config.ranks import Ranks
 from dora_diffusion.config.use import FormatName
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.registry import FORMATS
 
 _FORMATS = f"format of the file: {', '.join(FORMATS)}"
-
-
-class Ranks(Settings):
-    """How many ranks a layer is given: by count, by what is kept or by what is lost."""
-
-    rank: int | None = free(
-        None, "rank of every layer; with energy or error, the largest; left out, 64 (128 with those)", ge=1, le=4096
-    )
-    energy: float | None = free(None, "the smallest rank that keeps this share of the squared change", gt=0, le=1)
-    error: float | None = free(None, "the smallest rank that loses at most this share of the change", ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _one_rule(self) -> "Ranks":
-        if self.energy is not None and self.error is not None:
-            raise ConfigError("energy and error say the same in two ways (error^2 = 1 - energy): give one of them.")
-        return self
-
-    def any_given(self) -> bool:
-        """Whether one of the three was set."""
-        return self.rank is not None or self.energy is not None or self.error is not None
 
 
 class ConvertConfig(Ranks):
@@ -39,12 +20,12 @@ class ConvertConfig(Ranks):
     adapter: Path | None = free(None, "run folder or adapter file, of any format that can be read")
     format: FormatName = free("diffusers", _FORMATS)
     output: Path = free(Path("converted.safetensors"), "file to write")
-    plain_lora: bool = free(False, "turn it into the nearest LoRA, for tools that know no DoRA (A1111); says the loss")
+    plain_lora: bool = free(False, "turn it into the nearest LoRA, as the format lora does by itself; says the loss")
     pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the adapter was trained on")
 
     @model_validator(mode="after")
     def _ranks_are_used(self) -> "ConvertConfig":
-        if self.any_given() and not self.plain_lora:
+        if self.any_given() and not self.plain_lora and self.format != "lora":
             raise ConfigError("rank, energy and error say how the nearest LoRA is found: give --plain_lora with them.")
         return self
 

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 
 from dora_diffusion.config.fields import Settings, free
 from dora_diffusion.config.model import AttentionName
+from dora_diffusion.config.ranks import Ranks
+from dora_diffusion.errors import ConfigError
 from dora_diffusion.registry import ATTENTION_BACKENDS, FORMATS, SAMPLERS
 
 
@@ -60,14 +62,23 @@ class MergeConfig(Settings):
     precision: Literal["fp32", "fp16", "bf16"] = free("fp32", "precision of the written weights")
 
 
-class ExportConfig(Settings):
-    """An adapter file for another tool."""
+class ExportConfig(Ranks):
+    """An adapter file for another tool. The ranks are those of the format lora."""
 
     adapter: Path | None = free(None, "run folder or adapter file")
     format: FormatName = free("diffusers", f"format: {', '.join(FORMATS)}")
     output: Path = free(Path("adapter.safetensors"), "file to write; for peft a folder")
     pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the adapter was trained on")
     precision: Literal["fp32", "fp16", "bf16"] = free("fp32", "precision of the factors; magnitudes stay fp32")
+
+    @model_validator(mode="after")
+    def _ranks_are_used(self) -> "ExportConfig":
+        if self.any_given() and self.format != "lora":
+            raise ConfigError(
+                f"rank, energy and error say how the nearest LoRA is found, and {self.format} keeps the adapter as it "
+                "is: give --format lora with them, or leave them out."
+            )
+        return self
 
 
 class InspectConfig(Settings):

@@ -15,7 +15,9 @@ from dora_diffusion.adapters.lowrank import effective_rank
 from dora_diffusion.errors import AdapterError, ModelError
 from dora_diffusion.formats.adapters_on_disk import adapter_file, load_adapter
 from dora_diffusion.formats.base_files import is_here, only, open_base
+from dora_diffusion.formats.base_weights import BaseByName
 from dora_diffusion.formats.files import read_safetensors
+from dora_diffusion.formats.peft_format import read_folder
 from dora_diffusion.formats.readers import axis_of, layout_of, readers
 
 _NOTHING = 1e-6  # of the weights: what rounding alone makes of magnitudes that never moved
@@ -36,8 +38,8 @@ def facts(path: Path, base_name: str | None = None) -> dict[str, Any]:
         AdapterError: it does not fit.
     """
     file = adapter_file(path)
-    state = load_adapter(path)
-    tensors, header = read_safetensors(file)
+    state = load_adapter(path, BaseByName(base_name) if base_name else None)
+    tensors, header = read_folder(file) if file.is_dir() else read_safetensors(file)
     weights, compared, differing = _base(state, base_name)
     layers = {name: _layer_facts(state, name, weights) for name in state.layers}
     axis = axis_of(tensors)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from dora_diffusion.adapters import AdapterState, LayerState, merged_weights
 from dora_diffusion.cli import main
+from dora_diffusion.config import ExportConfig
 from dora_diffusion.errors import AdapterError, ModelError
-from dora_diffusion.formats import write_safetensors
+from dora_diffusion.formats import export, write_safetensors
 from dora_diffusion.formats.base_files import open_base
 from dora_diffusion.formats.diffusers_format import DIFFUSERS
 from dora_diffusion.formats.facts import facts
@@ -180,6 +181,29 @@ def test_layout_and_axis_by_names_and_shapes() -> None:
 def test_the_file_of_a_run_is_right_in_diffusers_as_said(dora: Path) -> None:
     """What ``tests/inference/test_same_picture.py`` proves."""
     assert facts(dora)["readers"]["diffusers"] == RIGHT
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("diffusers", {"diffusers"}),
+        ("kohya", {"LyCORIS, sd-scripts"}),
+        ("comfyui", {"ComfyUI", "Forge"}),
+        ("dual", {"diffusers", "ComfyUI", "Forge"}),
+        ("diff", {"ComfyUI", "Forge", "A1111", "LyCORIS, sd-scripts"}),
+    ],
+)
+def test_every_export_is_right_where_it_was_made_for(name: str, right: set[str], dora: Path, tmp_path: Path) -> None:
+    export(ExportConfig(adapter=dora, format=name, output=tmp_path / "x.safetensors"))
+    report = facts(tmp_path / "x.safetensors")
+    assert {reader for reader, verdict in report["readers"].items() if verdict == RIGHT} == right
+    assert report["relative_change"] == pytest.approx(facts(dora)["relative_change"], rel=1e-3)
+
+
+def test_pefts_folder_can_be_inspected(dora: Path, tmp_path: Path) -> None:
+    export(ExportConfig(adapter=dora, format="peft", output=tmp_path / "folder"))
+    report = facts(tmp_path / "folder")
+    assert report["kind"] == "dora" and report["relative_change"] == facts(dora)["relative_change"]
 
 
 def test_a_file_of_the_old_spelling_without_norms(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from dora_diffusion.formats.tools import combine_files, convert_file, extract_mo
 from dora_diffusion.formats.tools.combine import NOT_ADDITIVE, OTHER_BASES
 from dora_diffusion.inference import MergedWeights
 from dora_diffusion.models import load_base
+from dora_diffusion.registry import FORMATS
 
 Capture = pytest.CaptureFixture[str]
 
@@ -79,6 +80,27 @@ class TestConvert:
         by_energy = convert_file(ConvertConfig(**asked, energy=1 - 0.3**2)).fits
         assert by_energy == fits and len({fit.rank for fit in fits.layers.values()}) > 1
 
+    def test_the_format_lora_makes_one_by_itself(self, files: dict[str, Path], tmp_path: Path) -> None:
+        asked: dict[str, Any] = {"format": "lora", "output": tmp_path / "x.safetensors"}
+        made = convert_file(ConvertConfig(adapter=files["dora"], **asked, rank=4))
+        assert made.fits is not None and {layer.rank for layer in load_adapter(made.path).layers.values()} == {4}
+        assert all(key.startswith("lora_") for key in load_file(made.path)), "under kohya's names, as A1111 reads them"
+        assert convert_file(ConvertConfig(adapter=files["lora"], **asked)).fits is None
+        assert convert_file(ConvertConfig(adapter=files["lora"], **asked, rank=2)).fits is not None
+
+    @pytest.mark.parametrize("format_", [name for name in FORMATS if name not in ("peft", "lora")])
+    def test_any_format_to_any_other_and_back(self, format_: str, files: dict[str, Path], tmp_path: Path) -> None:
+        there = ConvertConfig(adapter=files["dora"], format=format_, output=tmp_path / "x.safetensors")
+        back = ConvertConfig(adapter=convert_file(there).path, format="kohya", output=tmp_path / "y.safetensors")
+        found, expected = changes(load_adapter(convert_file(back).path)), changes(load_adapter(files["dora"]))
+        assert distance(found, expected) < 1e-4
+
+    def test_pefts_folder_is_written_and_read(self, files: dict[str, Path], tmp_path: Path) -> None:
+        made = convert_file(ConvertConfig(adapter=files["dora"], format="peft", output=tmp_path / "folder"))
+        assert distance(changes(load_adapter(made.path)), changes(load_adapter(files["dora"]))) < 1e-4
+        with pytest.raises(ConfigError, match="The output of peft is a folder"):
+            convert_file(ConvertConfig(adapter=files["dora"], format="peft", output=tmp_path / "x.safetensors"))
+
     def test_a_rank_too_small_for_what_was_asked_is_told(self, files: dict[str, Path], tmp_path: Path) -> None:
         asked = ConvertConfig(
             adapter=files["dora"], output=tmp_path / "x.safetensors", plain_lora=True, rank=2, energy=0.999
@@ -91,7 +113,7 @@ class TestConvert:
         self, files: dict[str, Path], tmp_path: Path
     ) -> None:
         asked: dict[str, Any] = {"adapter": files["nameless"], "output": tmp_path / "x.safetensors", "plain_lora": True}
-        with pytest.raises(ConfigError, match="depends on its base, and this file does not say which"):
+        with pytest.raises(ConfigError, match="does not say which it was trained on"):
             convert_file(ConvertConfig(**asked))
         convert_file(ConvertConfig(**asked, pretrained_model_name_or_path="toybox"))
         assert load_adapter(tmp_path / "x.safetensors").kind == "lora"
@@ -142,7 +164,7 @@ class TestResize:
 class TestCombine:
     @pytest.mark.parametrize("full", [False, True])
     def test_the_sum_by_weight(self, full: bool, files: dict[str, Path], tmp_path: Path) -> None:
-        asked: dict[str, Any] = {"full": True} if full else {"rank": 40}
+        asked: dict[str, Any] = {"full": True, "format": "diff"} if full else {"rank": 40}
         made = combine_files(
             CombineConfig(
                 adapters=[files["dora"], files["lora"]], weights=[0.8, -0.5], output=tmp_path / "x.safetensors", **asked

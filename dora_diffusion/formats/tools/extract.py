@@ -9,8 +9,10 @@ from dora_diffusion.adapters.changes import OnLayer
 from dora_diffusion.adapters.extracted import extract
 from dora_diffusion.config.tools import ExtractConfig
 from dora_diffusion.errors import AdapterError, ConfigError
+from dora_diffusion.formats.approximation import rule_of
 from dora_diffusion.formats.base_files import BaseFiles, open_base
-from dora_diffusion.formats.tools.made import Made, check_output, rule_of, write
+from dora_diffusion.formats.base_weights import BaseByName
+from dora_diffusion.formats.tools.made import Made, check_format, write
 from dora_diffusion.models import targets
 
 
@@ -18,10 +20,10 @@ def extract_models(config: ExtractConfig, on_layer: OnLayer | None = None) -> Ma
     """Make an adapter of the difference of two models.
 
     Raises:
-        ConfigError: a model is not named, or the output is no .safetensors file.
+        ConfigError: a model is not named, or the output is not what the format writes.
         ModelError, AdapterError, MachineError: the models or the disk are not fit.
     """
-    check_output(config.output)
+    check_format(config.format, config.output)
     if not config.pretrained_model_name_or_path or not config.tuned_model_name_or_path:
         raise ConfigError("Which models? Give --pretrained_model_name_or_path and --tuned_model_name_or_path.")
     base, tuned = open_base(config.pretrained_model_name_or_path), open_base(config.tuned_model_name_or_path)
@@ -34,7 +36,8 @@ def extract_models(config: ExtractConfig, on_layer: OnLayer | None = None) -> Ma
     rule = rule_of(config)
     state, fits = extract(config.kind, names, base.weights, tuned.weights, rule, on_layer)
     metadata = {**base.schedule, **tuned.schedule, **state.metadata, "tuned_model": tuned.name}
-    write(replace(state, base_name=base.name, metadata=metadata), config.format, config.output)
+    state = replace(state, base_name=base.name, metadata=metadata)
+    write(state, config.format, config.output, BaseByName(base.name))
     return Made(config.output, fits, rule, tuple(_left_out(base, tuned, set(names))))
 
 
