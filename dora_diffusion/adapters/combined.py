@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dora_diffusion.adapters.changes import OnLayer, counted, weight_change
 from dora_diffusion.adapters.fingerprint import TOLERANCE
-from dora_diffusion.adapters.lowrank import Fit, Fits, RankRule, layer_seed, low_rank
+from dora_diffusion.adapters.lowrank import Fit, Fits, RankRule, layer_seed, low_rank, whole
 from dora_diffusion.adapters.plain_lora import svd_facts
 from dora_diffusion.adapters.state import AdapterState, Fingerprint, LayerState
 from dora_diffusion.errors import AdapterError
@@ -84,14 +84,6 @@ def combine(
     metadata = svd_facts("sum", told) | ({"trigger": triggers} if triggers else {})
     base_name = next((state.base_name for state in states if state.base_name), "")
     return AdapterState("lora", layers, base_name, fingerprint, metadata), told
-
-
-def whole(change: Tensor) -> tuple[Tensor, Tensor, Fit]:
-    """``A`` and ``B`` whose product is ``change (out, in)`` to the bit: the smaller identity, and the change."""
-    rows, columns = change.shape
-    squared = float(change.double().square().sum())
-    A, B = (change, torch.eye(rows)) if rows <= columns else (torch.eye(columns), change)
-    return A, B, Fit(min(rows, columns), squared, 0.0)
 
 
 def bases_differ(first: Fingerprint, second: Fingerprint) -> bool:

@@ -107,6 +107,16 @@ def low_rank(matrix: Tensor, rule: RankRule, seed: int = 0) -> tuple[Tensor, Ten
     return A.contiguous(), B.contiguous(), Fit(rank, squared_norm, left)
 
 
+def whole(change: Tensor) -> tuple[Tensor, Tensor, Fit]:
+    """``A`` and ``B`` whose product is ``change (out, in)`` to the bit: one is the change, the other the identity of
+    the smaller side, which adds nothing but zeros.
+    """
+    rows, columns = change.shape
+    squared = float(change.double().square().sum())
+    A, B = (change, torch.eye(rows)) if rows <= columns else (torch.eye(columns), change)
+    return A, B, Fit(min(rows, columns), squared, 0.0)
+
+
 def truncated_svd(matrix: Tensor, rank: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """The first ``rank`` singular triplets: ``U (out, rank)``, ``S (rank,)`` descending, ``Vh (rank, in)``.
 

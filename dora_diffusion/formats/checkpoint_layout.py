@@ -18,23 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_UNET_ENDS = {
-    "time_embedding.linear_1": "time_embed.0",
-    "time_embedding.linear_2": "time_embed.2",
-    "add_embedding.linear_1": "label_emb.0.0",
-    "add_embedding.linear_2": "label_emb.0.2",
-    "conv_in": "input_blocks.0.0",
-    "conv_norm_out": "out.0",
-    "conv_out": "out.2",
-}
-_RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "time_emb_proj": "emb_layers.1",
-    "conv_shortcut": "skip_connection",
-}
+from dora_diffusion.formats.names import Layout, to_original
+
 # Both as diffusers names them now, and as the files of published folders still do.
 _VAE_ATTENTION = {
     **{"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"},
@@ -102,21 +87,19 @@ class CheckpointLayout:
 
     Args:
         family: a name in ``registry.FAMILIES``.
-        resnets: in a down block of the UNet; an up block has one more.
-        bare_up_blocks: up blocks without attention, whose upsampler stands where attention would.
+        unet: how its blocks are numbered.
         vae_blocks: of the autoencoder, which counts those of its decoder from the other end.
     """
 
     family: str
-    resnets: int = 2
-    bare_up_blocks: frozenset[int] = frozenset()
+    unet: Layout
     vae_blocks: int = 4
 
     @classmethod
     def of(cls, family: str, unet: Mapping[str, Any], vae: Mapping[str, Any]) -> "CheckpointLayout":
         """From the configurations of a UNet and an autoencoder."""
         bare = frozenset(k for k, kind in enumerate(unet["up_block_types"]) if kind == "UpBlock2D")
-        return cls(family, int(unet["layers_per_block"]), bare, len(vae["block_out_channels"]))
+        return cls(family, Layout(int(unet["layers_per_block"]), bare), len(vae["block_out_channels"]))
 
     def place(self, component: str, name: str) -> Place | None:
         """Where the tensor ``name`` of a component ("unet", "vae", "text_encoder", "text_encoder_2") lies.
@@ -137,22 +120,12 @@ class CheckpointLayout:
 
     def _unet(self, name: str) -> str:
         module, _, kind = name.rpartition(".")
-        if module in _UNET_ENDS:
-            return f"{_UNET_ENDS[module]}.{kind}"
-        side, *parts = module.split(".")
-        if side == "mid_block":
-            number = 1 if parts[0] == "attentions" else 2 * int(parts[1])
-            return f"middle_block.{number}.{_inside(parts[0], parts[2:])}.{kind}"
-        block, part, index, inner = int(parts[0]), parts[1], int(parts[2]), parts[3:]
-        per_block = self.resnets + 1
-        if part == "downsamplers":
-            return f"input_blocks.{(block + 1) * per_block}.0.op.{kind}"
-        if part == "upsamplers":
-            number = 1 if block in self.bare_up_blocks else 2
-            return f"output_blocks.{(block + 1) * per_block - 1}.{number}.conv.{kind}"
-        first, blocks = (1, "input_blocks") if side == "down_blocks" else (0, "output_blocks")
-        number = first + block * per_block + index
-        return f"{blocks}.{number}.{int(part == 'attentions')}.{_inside(part, inner)}.{kind}"
+        if module == "conv_norm_out":
+            return f"out.0.{kind}"
+        if norm := re.fullmatch(r"(.+\.resnets\.\d+)\.norm([12])", module):  # in front of its convolution
+            before = to_original(f"{norm[1]}.conv{norm[2]}", self.unet).rpartition(".")[0]
+            return f"{before}.0.{kind}"
+        return f"{to_original(module, self.unet)}.{kind}"
 
     def _vae(self, name: str) -> Place:
         last = self.vae_blocks - 1
@@ -168,11 +141,6 @@ class CheckpointLayout:
         layer, _, kind = inner.rpartition(".")
         stored = _VAE_ATTENTION[layer]
         return Place(f"first_stage_model.{head}mid.attn_1.{stored}.{kind}", pointwise=stored != "norm")
-
-
-def _inside(part: str, inner: list[str]) -> str:
-    path = ".".join(inner)
-    return _RESNET[path] if part == "resnets" else path
 
 
 def _openclip(prefix: str, name: str) -> Place:

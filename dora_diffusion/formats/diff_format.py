@@ -8,12 +8,12 @@ whose factors is the identity: the same numbers, usable wherever an adapter is.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
-from dora_diffusion.adapters import AdapterState, merged_weights
+from dora_diffusion.adapters import AdapterState
+from dora_diffusion.adapters.changes import needs_base, weight_changes
 from dora_diffusion.errors import FormatError
 from dora_diffusion.formats import kohya_file
 from dora_diffusion.formats import parts as of
@@ -74,15 +74,9 @@ class DiffFormat:
 
 def _differences(state: AdapterState, base: Base | None) -> Iterator[tuple[str, Tensor]]:
     """``W' - W0`` by layer; a LoRA's is its product, whatever the base."""
-    if state.kind == "lora":
-        for name, layer in state.layers.items():
-            yield name, (layer.scale * (layer.B @ layer.A)).view(layer.weight_shape)
-        return
-    weights = weights_for(state, base, "The format 'diff'")
-    for name, layer in state.layers.items():
-        W0 = weights[name]
-        for _, merged in merged_weights(replace(state, layers={name: layer}), {name: W0}):
-            yield name, merged - W0
+    weights = weights_for(state, base, "The format 'diff'") if needs_base(state) else {}
+    for name, change in weight_changes(state, weights):
+        yield name, change.view(state.layers[name].weight_shape)
 
 
 DIFF = DiffFormat()
