@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dora_diffusion.adapters import AdapterState
 from dora_diffusion.adapters.fingerprint import differing_layers
 from dora_diffusion.errors import AdapterError, ConfigError
-from dora_diffusion.formats.base_files import BaseFiles, only, open_base
+from dora_diffusion.formats.base_files import BaseFiles, open_base
 from dora_diffusion.formats.format import Base
 from dora_diffusion.models import BaseModel
 
@@ -93,14 +93,16 @@ def weights_for(state: AdapterState, base: Base | None, what: str) -> Mapping[st
             f"{what} needs the base the adapter was trained on ({state.base_name or 'unknown'}); {base.name} lacks "
             f"{len(missing)} of its {len(state.layers)} layers, first {missing[0]}."
         )
+    differing: list[str] = []
     for name, layer in state.layers.items():
+        weight = weights[name]  # one at a time: together they may be larger than memory
         rows, columns = layer.B.shape[0], layer.A.shape[1]
-        if weights[name].shape[0] != rows or weights[name].numel() != rows * columns:
+        if weight.shape[0] != rows or weight.numel() != rows * columns:
             raise AdapterError(
                 f"{what} needs the base the adapter was trained on ({state.base_name or 'unknown'}); {name} is "
-                f"{list(weights[name].shape)} in {base.name} and {rows}x{columns} in the adapter."
+                f"{list(weight.shape)} in {base.name} and {rows}x{columns} in the adapter."
             )
-    differing = differing_layers(state.fingerprint, only(weights, state.layers))
+        differing += differing_layers(state.fingerprint, {name: weight})
     if differing:
         raise AdapterError(
             f"{what} needs the very base the adapter was trained on ({state.base_name or 'unknown'}); the weights of "

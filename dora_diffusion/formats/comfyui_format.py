@@ -23,7 +23,7 @@ from dora_diffusion.formats.base_weights import weights_for
 from dora_diffusion.formats.files import check_finite
 from dora_diffusion.formats.format import Base, Precision
 from dora_diffusion.formats.header import PREFIX, read_own
-from dora_diffusion.formats.kohya_format import read_layers
+from dora_diffusion.formats.kohya_format import check_rows, read_layers
 from dora_diffusion.formats.rounding import rounded
 
 MAGNITUDE = f"{PREFIX}magnitude"
@@ -64,18 +64,18 @@ class ComfyUIFormat:
         """Read such a file. See ``Format.read``."""
         check_finite(path, tensors)
         rest = {key: tensor for key, tensor in tensors.items() if key != MAGNITUDE}
-        layers = read_layers(path, rest, header)
-        magnitudes = tensors[MAGNITUDE].float()
-        rows = [layer.weight_shape[0] for layer, _ in layers.values()]
-        if any(norm is None for _, norm in layers.values()) or magnitudes.ndim != 1 or len(magnitudes) != sum(rows):
+        read = read_layers(path, rest, header)
+        layers = {name: layer for name, (layer, _) in sorted(read.items())}
+        scales = {name: scale for name, (_, scale) in read.items() if scale is not None}
+        rows, magnitudes = [layer.weight_shape[0] for layer in layers.values()], tensors[MAGNITUDE].float()
+        if len(scales) < len(layers) or magnitudes.shape != (sum(rows),):
             raise FormatError(
                 f"{path} is not whole: its {len(layers)} layers have {sum(rows)} rows, and its {MAGNITUDE} is of shape "
                 f"{list(magnitudes.shape)}."
             )
-        in_order = sorted(layers)
-        pieces = magnitudes.split([layers[name][0].weight_shape[0] for name in in_order])
-        by_name = dict(zip(in_order, pieces, strict=True))
-        state = {name: replace(layer, magnitude=by_name[name].clone()) for name, (layer, _) in layers.items()}
+        check_rows(path, layers, scales)
+        pieces = zip(layers.items(), magnitudes.split(rows), strict=True)
+        state = {name: replace(layer, magnitude=piece.clone()) for (name, layer), piece in pieces}
         base_name, prints, metadata = read_own(path, header)
         return AdapterState("dora", state, base_name, prints, metadata)
 

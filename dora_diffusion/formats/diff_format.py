@@ -7,13 +7,13 @@ As large as the layers it changes; strength is linear. Read back, a difference i
 whose factors is the identity: the same numbers, usable wherever an adapter is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor
 
 from dora_diffusion.adapters import AdapterState
-from dora_diffusion.adapters.changes import needs_base, weight_changes
+from dora_diffusion.adapters.changes import weight_change
 from dora_diffusion.errors import FormatError
 from dora_diffusion.formats import kohya_file
 from dora_diffusion.formats import parts as of
@@ -24,6 +24,7 @@ from dora_diffusion.formats.format import Base, Precision
 from dora_diffusion.formats.header import read_own
 from dora_diffusion.formats.names import canonical
 from dora_diffusion.formats.rounding import round_to
+from dora_diffusion.formats.streamed import stream_safetensors
 
 
 class DiffFormat:
@@ -44,11 +45,10 @@ class DiffFormat:
         family = kohya_file.family(state, base)
         layout = kohya_file.layout(state, base, family)
         spelled = kohya_file.spellings(state, family, layout)
-        tensors = {
-            f"{spelled[name]}.diff": round_to(difference, precision, name)
-            for name, difference in _differences(state, base)
-        }
-        kohya_file.write(path, tensors, state, family, layout)
+        weights = weights_for(state, base, f"The format {self.name!r}") if state.kind == "dora" else {}
+        tensors = Differences(state, weights, spelled, precision)
+        # No hashes: they stand before the tensors, which are made as they are written.
+        stream_safetensors(path, tensors, tensors, kohya_file.header(path, state, family, layout))
 
     def read(
         self, path: Path, tensors: dict[str, Tensor], header: dict[str, str], base: Base | None = None
@@ -72,11 +72,32 @@ class DiffFormat:
         return AdapterState("lora", layers, base_name, prints, metadata)
 
 
-def _differences(state: AdapterState, base: Base | None) -> Iterator[tuple[str, Tensor]]:
-    """``W' - W0`` by layer; a LoRA's is its product, whatever the base."""
-    weights = weights_for(state, base, "The format 'diff'") if needs_base(state) else {}
-    for name, change in weight_changes(state, weights):
-        yield name, change.view(state.layers[name].weight_shape)
+class Differences(Mapping[str, Tensor]):
+    """``W' - W0`` by key, in the file's precision, each made when it is asked for: all of SDXL's fit no memory.
+
+    Args:
+        weights: of the base; a LoRA's differences need none.
+        spelled: every layer's name in the file.
+    """
+
+    def __init__(
+        self, state: AdapterState, weights: Mapping[str, Tensor], spelled: Mapping[str, str], precision: Precision
+    ):
+        self._state = state
+        self._weights = weights
+        self._names = {f"{key}.diff": name for name, key in spelled.items()}
+        self._precision = precision
+
+    def __getitem__(self, key: str) -> Tensor:
+        name = self._names[key]
+        change = weight_change(self._state, name, self._weights).view(self._state.layers[name].weight_shape)
+        return round_to(change, self._precision, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 DIFF = DiffFormat()

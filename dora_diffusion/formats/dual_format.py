@@ -27,6 +27,7 @@ from dora_diffusion.formats.diffusers_format import peft_tensors
 from dora_diffusion.formats.files import check_finite, write_safetensors
 from dora_diffusion.formats.format import Base, Precision
 from dora_diffusion.formats.header import hashes, modelspec_header, network_header, own_header, read_own
+from dora_diffusion.formats.kohya_format import check_rows
 from dora_diffusion.formats.names import canonical, old_diffusers
 from dora_diffusion.formats.rounding import folded, round_to, rounded
 
@@ -74,8 +75,8 @@ class DualFormat:
         for name, parts in layers.items():
             of.refuse_alphas(path, parts)
             layer = of.factors(path, name, parts, 1.0)
-            of.magnitude(path, name, parts[of.SCALE], layer)
             state[name] = replace(layer, magnitude=of.magnitude(path, name, parts[of.MAGNITUDE], layer))
+        check_rows(path, state, {name: parts[of.SCALE][1] for name, parts in layers.items()})
         base_name, fingerprint, metadata = read_own(path, header)
         return AdapterState("dora", state, base_name, fingerprint, metadata)
 

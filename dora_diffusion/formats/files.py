@@ -82,10 +82,15 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
 
 
+def _comparable(tensor: Tensor) -> Tensor:
+    """8-bit floats, which torch cannot look into, as float32."""
+    return tensor.float() if tensor.element_size() == 1 else tensor
+
+
 def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Raises: FormatError: a tensor holds NaN or infinity."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(_comparable(tensor)).all()):
             raise FormatError(
                 f"{path} holds values that are not finite, first in {name}; the training that made it went wrong."
             )

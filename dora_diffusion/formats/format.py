@@ -22,7 +22,8 @@ class Base(Protocol):
         ModelError: it cannot be loaded (on reading ``family`` or ``weights``).
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     @property
     def family(self) -> str: ...

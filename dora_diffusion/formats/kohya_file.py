@@ -113,11 +113,17 @@ def write(
     Raises:
         MachineError: the disk.
     """
-    header = own_header(state) | network_header(state, path, family)
-    header |= modelspec_header(state, path, family, _STABILITY if family == "sdxl" else "diffusers")
+    said = header(path, state, family, layout)
+    write_safetensors(path, tensors, said | hashes(tensors, said) | dict(extra or {}))
+
+
+def header(path: Path, state: AdapterState, family: str, layout: Layout) -> dict[str, str]:
+    """All but the hashes."""
+    said = own_header(state) | network_header(state, path, family)
+    said |= modelspec_header(state, path, family, _STABILITY if family == "sdxl" else "diffusers")
     if layout != SDXL_LAYOUT:
-        header[f"{PREFIX}layout"] = layout.to_text()
-    write_safetensors(path, tensors, header | hashes(tensors, header) | dict(extra or {}))
+        said[f"{PREFIX}layout"] = layout.to_text()
+    return said
 
 
 def read_layout(path: Path, header: Mapping[str, str]) -> Layout:
@@ -127,7 +133,9 @@ def read_layout(path: Path, header: Mapping[str, str]) -> Layout:
         FormatError: the header is damaged.
     """
     text = header.get(f"{PREFIX}layout")
+    if text is None:
+        return SDXL_LAYOUT
     try:
-        return SDXL_LAYOUT if text is None else Layout.from_text(text)
+        return Layout.from_text(text)
     except ValueError:
-        raise FormatError(f"{path} has a header that cannot be read: {PREFIX}layout is {text!r}.") from None
+        raise FormatError(f"{path} has a header that cannot be read: {PREFIX}layout is {text[:40]!r}.") from None

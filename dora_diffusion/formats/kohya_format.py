@@ -77,7 +77,7 @@ class KohyaFormat:
         norms = {name: norm for name, (_, norm) in layers.items() if norm is not None}
         if not norms:
             return AdapterState("lora", plain, base_name, prints, metadata)
-        axis = _one_axis(path, plain, norms)
+        axis = norm_axis(path, plain, norms)
         if axis == 0:
             flat = {name: replace(layer, magnitude=norms[name].reshape(-1)) for name, layer in plain.items()}
             return AdapterState("dora", flat, base_name, prints, metadata)
@@ -138,7 +138,7 @@ def _check_no_alpha(path: Path, header: Mapping[str, str], has_magnitude: bool) 
         )
 
 
-def _one_axis(path: Path, layers: Mapping[str, LayerState], norms: Mapping[str, Tensor]) -> int:
+def norm_axis(path: Path, layers: Mapping[str, LayerState], norms: Mapping[str, Tensor]) -> int:
     """0 for norms per output row, 1 per input column.
 
     Raises:
@@ -151,6 +151,16 @@ def _one_axis(path: Path, layers: Mapping[str, LayerState], norms: Mapping[str, 
             f"{path} mixes norms per output row ({rows}) and per input column ({columns}); it is not one adapter."
         )
     return axes.popitem()[1]
+
+
+def check_rows(path: Path, layers: Mapping[str, LayerState], norms: Mapping[str, Tensor]) -> None:
+    """Raises: FormatError: norms that do not run along output rows, in a file whose other parts say they do."""
+    if norm_axis(path, layers, norms) == 1:
+        name = next(iter(norms))
+        raise FormatError(
+            f"{path} contradicts itself: its magnitudes are per output row, and its dora_scales per input column, "
+            f"first in {name}."
+        )
 
 
 def _axis(path: Path, name: str, norm: Tensor, shape: tuple[int, ...]) -> int:

@@ -7,7 +7,6 @@ change the picture, so the file that holds it is refused by what it is.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from dora_diffusion.adapters import LayerState
@@ -53,7 +52,6 @@ _OTHER_KINDS = {
     ".lora_up.bias": "an adapter with biases",
 }
 _FOREIGN_MODELS = ("transformer.", "lora_transformer_", "diffusion_model.double_blocks", "lora_te3_", "lora_prior_")
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 Part = tuple[str, Tensor]  # the key, and what it holds
 Parts = Mapping[str, Part]
@@ -88,7 +86,7 @@ def split(path: Path, tensors: Mapping[str, Tensor], canonical: Spell) -> dict[s
         name = canonical(spelled)
         if name is None:
             raise FormatError(f"{path} cannot be read: {_no_layer(spelled)}.")
-        if tensor.dtype not in _FLOATS:
+        if not tensor.is_floating_point():
             raise FormatError(f"{path}: {key} holds {str(tensor.dtype).removeprefix('torch.')} values, not numbers.")
         parts = layers.setdefault(name, {})
         if part in parts:

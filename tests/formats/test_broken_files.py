@@ -130,6 +130,13 @@ def with_another_axis(tensors: Tensors, _: Header, chance: random.Random) -> Non
     tensors[key] = torch.ones(1, columns)
 
 
+def on_columns(tensors: Tensors, _: Header, chance: random.Random) -> None:
+    for key in [key for key in tensors if key.endswith(".dora_scale")]:
+        tensors[key] = torch.ones(
+            1, next(t for k, t in tensors.items() if k.startswith(spelled(key)) and k.endswith(DOWN)).shape[1]
+        )
+
+
 def with_magnitude(tensors: Tensors, _: Header, chance: random.Random) -> None:
     key = one(tensors, chance, "lora_magnitude_vector.weight")
     tensors[key] = torch.ones(3)
@@ -242,10 +249,16 @@ BROKEN: list[tuple[str, Break, tuple[str, ...], str]] = [
     ("alpha 0", with_alpha(torch.tensor(0.0)), ("kohya", "comfyui"), "is 0; an alpha is a number above 0"),
     ("alpha -1", with_alpha(torch.tensor(-1.0)), ("kohya", "comfyui"), "is -1; an alpha is a number above 0"),
     ("two alphas", with_alpha(torch.ones(2)), ("kohya", "comfyui"), r"is of shape \[2\]; an alpha is one number"),
-    ("1-D scales", with_scale(torch.flatten), ("kohya",), "which axis it runs along cannot be told"),
-    ("PEFT's shape", with_scale(lambda s: s.reshape(1, -1, 1, 1)), ("kohya",), "it fits neither axis"),
-    ("a scale too long", with_scale(lambda s: torch.cat([s, s])), ("kohya",), "it fits neither axis"),
+    ("1-D scales", with_scale(torch.flatten), ("kohya", "comfyui", "dual"), "which axis it runs along cannot be told"),
+    (
+        "PEFT's shape",
+        with_scale(lambda s: s.reshape(1, -1, 1, 1)),
+        ("kohya", "comfyui", "dual"),
+        "it fits neither axis",
+    ),
+    ("a scale too long", with_scale(lambda s: torch.cat([s, s])), ("kohya", "comfyui", "dual"), "it fits neither axis"),
     ("two axes", with_another_axis, ("kohya",), "mixes norms per output row .* and per input column"),
+    ("scales of columns", on_columns, ("comfyui", "dual"), "contradicts itself: its magnitudes are per output row"),
     ("magnitudes cut", without_some_magnitudes, ("comfyui",), "is not whole: its 40 layers have"),
     ("a layout that is none", saying("dora_diffusion.layout", "x"), ("kohya", "comfyui", "diff"), "layout is 'x'"),
 ]

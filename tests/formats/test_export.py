@@ -108,7 +108,8 @@ def test_a_base_that_is_given_is_the_one_that_is_read(run: Path, tmp_path: Path)
 
 
 def test_a_format_without_need_of_a_base_loads_none(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dora_diffusion.formats.base_weights.open_base", lambda name: pytest.fail("a base was loaded"))
+    for asked in ("family", "weights"):
+        monkeypatch.setattr(BaseByName, asked, property(lambda base: pytest.fail(f"{base.name} was asked for")))
     for name in ("diffusers", "peft"):
         export(ExportConfig(adapter=run, format=name, output=tmp_path / ("x" + FORMATS.load(name).suffix)))
 
@@ -194,7 +195,7 @@ def test_headers(name: str, run: Path, state: AdapterState, tmp_path: Path) -> N
     assert "/home/me" not in json.dumps(header)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ["kohya", "comfyui", "dual"])
 def test_hashes_are_those_of_the_file(name: str, run: Path, tmp_path: Path) -> None:
     """Recomputed from the bytes as A1111 does: the content behind the header."""
     path = export(ExportConfig(adapter=run, format=name, output=tmp_path / "a.safetensors"))
@@ -206,7 +207,6 @@ def test_hashes_are_those_of_the_file(name: str, run: Path, tmp_path: Path) -> N
     training = {key: value for key, value in header.items() if key.startswith("ss_")}
     save_file(load_file(path), tmp_path / "b.safetensors", training)
     legacy = (tmp_path / "b.safetensors").read_bytes()[0x100000:0x110000]
-    assert name != "diff" or len(legacy) == 0x10000
     assert header["sshs_legacy_hash"] == hashlib.sha256(legacy).hexdigest()[:8]
 
 

@@ -262,6 +262,22 @@ def _product(trained: Case, name: str) -> Tensor:
     return (layer.B @ layer.A).view(layer.weight_shape)
 
 
+def test_factors_of_eight_bits(tmp_path: Path) -> None:
+    trained = case("sd1", "lora", "attn", False)
+    tensors = kohya_file(trained, spelled_as("kohya", "sd1", Layout()))
+    small = {k: t.to(torch.float8_e4m3fn) if t.ndim > 1 else t for k, t in tensors.items()}
+    save_file(small, tmp_path / "a.safetensors")
+    state = load_adapter(tmp_path / "a.safetensors")
+    for name, layer in state.layers.items():
+        assert torch.equal(layer.A, trained.state.layers[name].A.to(torch.float8_e4m3fn).float())
+    key = next(key for key, tensor in small.items() if tensor.ndim > 1)
+    save_file(
+        {**small, key: torch.full(small[key].shape, float("nan")).to(torch.float8_e4m3fn)}, tmp_path / "b.safetensors"
+    )
+    with pytest.raises(FormatError, match="not finite"):
+        load_adapter(tmp_path / "b.safetensors")
+
+
 def test_what_a_foreign_header_says(tmp_path: Path) -> None:
     trained = case("sd1", "lora", "attn", False)
     header = {"ss_sd_model_name": "v1-5.safetensors", "modelspec.trigger_phrase": "ohwx man"}
