@@ -109,7 +109,7 @@ def export(config: ExportConfig) -> Path:
     format_.write(state, config.output, base, config.precision)
     if config.precision != "fp32":
         bound = 100 * BOUNDS[config.precision]
-        logger.info("%s: a layer's change is off by at most %.2g %% of itself.", config.precision, bound)
+        logger.warning("In %s a layer's change may be off by %.2g %% of itself.", config.precision, bound)
     return config.output
 
 

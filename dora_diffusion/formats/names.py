@@ -7,8 +7,8 @@
     OneTrainer     unet.input_blocks.4.1.transformer_blocks.0.attn1.to_q
     old diffusers  unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.processor.to_q
 
-Underscores are taken apart by the words a path is made of, of which none is the beginning of two others' joint; blocks
-are numbered by arithmetic on how many resnets a block has, so that nothing is listed layer by layer.
+Names joined by underscores are taken apart by the words that paths are made of, the longest first; blocks are numbered
+by arithmetic on how many resnets a block has. So nothing is listed layer by layer.
 
 Learnt words have spellings too, which ``word_of`` knows: ``bundle_emb.<trigger>.string_to_param.*`` of SD 1.x and 2.x,
 ``bundle_emb.<trigger>.clip_l`` and ``.clip_g`` of XL (A1111 reads them since its pull request 13568, OneTrainer writes

@@ -17,7 +17,7 @@ from dora_diffusion.formats.format import Precision
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 # ``||W'_file - W'|| / ||W' - W0||`` of a layer at most: a rounding of each factor, half a unit in the last place
-# (2^-11, 2^-8), were all of them as large as can be and of one sign; a third of it is met. fp32: what sums of norms
+# (2^-11, 2^-8), were all of them as large as can be; a third of it is met. fp32: what sums of norms
 # leave.
 BOUNDS: dict[str, float] = {"fp32": 1e-4, "fp16": 2**-10, "bf16": 2**-7}
 
@@ -26,13 +26,17 @@ def round_to(tensor: Tensor, precision: Precision, name: str) -> Tensor:
     """``tensor`` in the file's precision.
 
     Raises:
-        FormatError: a value is too large for fp16.
+        FormatError: its values are too large for fp16, or so small that fp16 rounds them away.
     """
     rounded = tensor.to(DTYPES[precision])
-    if not bool(torch.isfinite(rounded).all()):
+    if rounded.dtype == tensor.dtype:
+        return rounded
+    off, unit = torch.linalg.vector_norm(rounded.float() - tensor), torch.finfo(rounded.dtype).eps / 2
+    if not bool(off <= unit * torch.linalg.vector_norm(tensor)):
         raise FormatError(
-            f"{name} has values up to {tensor.abs().max():.3g}, which {precision} cannot hold (65504 at most). "
-            "Export with --precision bf16 or fp32."
+            f"{name} has values of up to {tensor.abs().max():.3g}, which {precision} cannot hold: its largest is "
+            f"{torch.finfo(rounded.dtype).max:.5g}, and what is far below {torch.finfo(rounded.dtype).tiny:.1g} is "
+            "rounded away. Export with --precision bf16 or fp32."
         )
     return rounded
 
@@ -41,7 +45,7 @@ def rounded(state: AdapterState, precision: Precision) -> AdapterState:
     """``state`` with every factor rounded as in a file, still float32.
 
     Raises:
-        FormatError: a value is too large for fp16.
+        FormatError: fp16 cannot hold a layer.
     """
     if precision == "fp32":
         return state

@@ -1,5 +1,6 @@
 """Every format, every family: what is written is what is read, in every precision."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,16 +97,27 @@ def test_a_format_that_needs_the_base_refuses_another(name: str, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("factor", [1e6, 1e-9], ids=["too large", "rounded away"])
 @pytest.mark.parametrize("name", OURS)
-def test_what_fp16_cannot_hold_is_refused(name: str, tmp_path: Path) -> None:
+def test_what_fp16_cannot_hold_is_refused(name: str, factor: float, tmp_path: Path) -> None:
     trained = case("sd1", "lora", "attn")
     layer = next(iter(trained.state.layers.values()))
-    layers = trained.state.layers | {
-        "unet.conv_in": layer.__class__(layer.A, layer.B * 1e6, 1.0, None, layer.weight_shape)
-    }
-    with pytest.raises(FormatError, match="which fp16 cannot hold .* Export with --precision bf16 or fp32"):
-        written(name, AdapterState("lora", layers), tmp_path, trained.base, "fp16")
+    odd = replace(layer, B=layer.B * factor)
+    state = AdapterState("lora", trained.state.layers | {"unet.conv_in": odd})
+    with pytest.raises(FormatError, match="which fp16 cannot hold: .* Export with --precision bf16 or fp32"):
+        written(name, state, tmp_path, trained.base, "fp16")
     assert list(tmp_path.iterdir()) == []
+    assert written(name, state, tmp_path, trained.base, "bf16").exists()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_an_untrained_adapter_is_written_in_every_precision(name: str, tmp_path: Path) -> None:
+    """Its ``B`` is zero, which every precision holds."""
+    trained = case("sd1", "dora", "attn")
+    zeros = {n: replace(layer, B=torch.zeros_like(layer.B)) for n, layer in trained.state.layers.items()}
+    for precision in ("fp32", "fp16", "bf16"):
+        path = written(name, replace(trained.state, layers=zeros), tmp_path, trained.base, precision)
+        assert load_adapter(path).layers.keys() == zeros.keys()
 
 
 @pytest.mark.parametrize("name", OURS)
