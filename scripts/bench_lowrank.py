@@ -4,8 +4,9 @@
     python scripts/bench_lowrank.py --output_dir bench_lowrank --adapter runs/teapot
 
 One subject of the embedded base is trained (or its run is given), turned into LoRAs by SVD, and each of them is judged
-with the same prompts and seeds. ``lowrank.md`` holds the table, ``lowrank.png`` the plot. The default rank of
-``convert --plain_lora`` is the smallest one whose likeness lies within ``CLOSE`` of the DoRA's.
+with the same prompts and seeds. ``lowrank.md`` holds the table, ``lowrank.png`` the plot. Told is the smallest rank
+whose likeness lies within ``CLOSE`` of the DoRA's; the default of plain LoRAs (``formats/approximation.py``) is larger,
+because one subject of a small base cannot vouch for others.
 """
 
 import argparse
@@ -97,7 +98,7 @@ def measure(given: argparse.Namespace) -> list[Row]:
     return rows
 
 
-def default_rank(rows: list[Row]) -> int | None:
+def smallest_close_rank(rows: list[Row]) -> int | None:
     """The smallest rank whose likeness is within ``CLOSE`` of the DoRA's, or None."""
     target = rows[0].likeness - CLOSE
     return next((row.rank for row in rows[1:] if row.likeness >= target), None)
@@ -116,7 +117,7 @@ def markdown(rows: list[Row]) -> str:
             f"| {name} | {row.residual:.1%} | {row.worst_residual:.1%} | {row.likeness:.3f} ({row.low:.3f} to "
             f"{row.high:.3f}) | {row.mib:.1f} | {made} |"
         )
-    chosen = default_rank(rows)
+    chosen = smallest_close_rank(rows)
     named = "No rank here has a" if chosen is None else f"Rank {chosen} is the smallest that has a"
     lines += ["", f"{named} likeness within {CLOSE:g} of the DoRA's.", ""]
     return "\n".join(lines)

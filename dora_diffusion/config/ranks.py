@@ -10,7 +10,7 @@ class Ranks(Settings):
     """How many ranks a layer is given: by count, by what is kept or by what is lost."""
 
     rank: int | None = free(
-        None, "rank of every layer; with energy or error, the largest; left out, 64 (128 with those)", ge=1, le=4096
+        None, "rank of every layer; with energy or error, the largest; left out, 32 (128 with those)", ge=1, le=4096
     )
     energy: float | None = free(None, "the smallest rank that keeps this share of the squared change", gt=0, le=1)
     error: float | None = free(None, "the smallest rank that loses at most this share of the change", ge=0, lt=1)

@@ -19,10 +19,10 @@ def row(rank: int | None, likeness: float) -> bench.Row:
     return bench.Row(rank, 0.2, 0.3, likeness, likeness - 0.1, likeness + 0.1, 1.0, 2.0)
 
 
-def test_the_default_is_the_smallest_rank_that_is_close() -> None:
+def test_the_smallest_rank_that_is_close_is_told() -> None:
     rows = [row(None, 0.8), row(4, 0.5), row(8, 0.7901), row(16, 0.81)]
-    assert bench.default_rank(rows) == 8
-    assert bench.default_rank([row(None, 0.8), row(4, 0.78)]) is None
+    assert bench.smallest_close_rank(rows) == 8
+    assert bench.smallest_close_rank([row(None, 0.8), row(4, 0.78)]) is None
     assert "Rank 8 is the smallest that has a likeness within 0.01 of the DoRA's." in bench.markdown(rows)
     assert "| LoRA, rank 4 | 20.0% | 30.0% | 0.500 (0.400 to 0.600) | 1.0 | 2.0 |" in bench.markdown(rows)
 

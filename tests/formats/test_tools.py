@@ -74,7 +74,7 @@ class TestConvert:
     def test_the_default_rank_and_that_of_an_error(self, files: dict[str, Path], tmp_path: Path) -> None:
         asked: dict[str, Any] = {"adapter": files["dora"], "output": tmp_path / "x.safetensors", "plain_lora": True}
         convert_file(ConvertConfig(**asked))
-        assert {layer.rank for layer in load_adapter(tmp_path / "x.safetensors").layers.values()} == {64}
+        assert {layer.rank for layer in load_adapter(tmp_path / "x.safetensors").layers.values()} == {32}
         fits = convert_file(ConvertConfig(**asked, error=0.3)).fits
         assert fits is not None and max(fit.residual for fit in fits.layers.values()) <= 0.3
         by_energy = convert_file(ConvertConfig(**asked, energy=1 - 0.3**2)).fits
