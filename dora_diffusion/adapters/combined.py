@@ -81,7 +81,7 @@ def combine(
     told = Fits(fits)
     fingerprint = {name: norms for state in reversed(states) for name, norms in state.fingerprint.items()}
     triggers = ", ".join(dict.fromkeys(state.metadata["trigger"] for state in states if "trigger" in state.metadata))
-    metadata = svd_facts("sum", told) | ({"trigger": triggers} if triggers else {})
+    metadata = _shared_metadata(states) | svd_facts("sum", told) | ({"trigger": triggers} if triggers else {})
     base_name = next((state.base_name for state in states if state.base_name), "")
     return AdapterState("lora", layers, base_name, fingerprint, metadata), told
 
@@ -93,3 +93,9 @@ def bases_differ(first: Fingerprint, second: Fingerprint) -> bool:
         for name in first.keys() & second.keys()
         for a, b in zip(first[name], second[name], strict=False)
     )
+
+
+def _shared_metadata(states: Sequence[AdapterState]) -> dict[str, str]:
+    """What all adapters say alike: the noise schedule they were trained with, among other things."""
+    first, *others = (state.metadata for state in states)
+    return {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}

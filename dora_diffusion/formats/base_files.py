@@ -24,6 +24,7 @@ from dora_diffusion.models.single_file import CONFIGURATIONS
 from dora_diffusion.models.targets import layer_name
 
 _COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+_MIDDLE = "mid_block.resnets.0.conv1"  # its width tells the size of a UNet
 Makers = Mapping[str, Callable[[], Tensor]]
 
 
@@ -107,11 +108,20 @@ def _from_checkpoint(name: str, file: Path, configurations: Path) -> BaseFiles:
     folder = configurations / family.configuration(None)
     layout = CheckpointLayout.of(family.name, _config(folder, "unet"), _config(folder, "vae"))
     stored = {key: make for key, make in _read_lazily(file).items() if not key.startswith("model_ema.")}
-    places = {}
-    for layer, (component, path) in _layers(_empty_models(folder)).items():
+    models = _empty_models(folder)
+    places, missing = {}, []
+    for layer, (component, path) in _layers(models).items():
         place = layout.place(component, f"{path}.weight")
-        if place is not None and place.key in stored:
+        if place is None or place.key not in stored:
+            missing.append(layer)
+        else:
             places[layer] = place
+    middle = models["unet"].get_submodule(_MIDDLE).weight
+    if missing or stored[places[f"unet.{_MIDDLE}"].key]().shape != middle.shape:
+        raise ModelError(
+            f"{name} has the names of {family.name} and is of another size than the published models, so its blocks "
+            f"cannot be numbered ({len(missing)} layers are missing). Give its folder in diffusers' layout."
+        )
     weights = {layer: _taken(stored[place.key], place) for layer, place in places.items()}
     return BaseFiles(name, family.name, Tensors(weights), Tensors(stored), places, {})
 

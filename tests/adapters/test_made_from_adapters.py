@@ -194,6 +194,13 @@ class TestCombine:
         assert both.metadata["trigger"] == "sks1, sks2" and both.base_name == "base"
         assert both.fingerprint == fingerprint(BASES)
 
+    def test_what_all_say_alike_is_kept(self) -> None:
+        states = [trained("lora", seed) for seed in (1, 2)]
+        for state, prompt in zip(states, ("a", "b"), strict=True):
+            state.metadata.update({"prediction_type": "v_prediction", "instance_prompt": prompt})
+        metadata = combine(states, [1, 1], {}, RankRule(2))[0].metadata
+        assert metadata["prediction_type"] == "v_prediction" and "instance_prompt" not in metadata
+
     def test_the_whole_sum_is_kept_to_the_bit(self) -> None:
         states = [trained("dora", 1), trained("lora", 2)]
         both, fits = combine(states, [0.5, 2.0], BASES, None)

@@ -151,6 +151,12 @@ def test_half_precision_variants_are_found_and_broken_files_told(tmp_path: Path,
         open_base(str(tmp_path))
 
 
+def test_a_checkpoint_of_another_size_is_refused(small: dict[str, Any], tmp_path: Path) -> None:
+    save_file(original_layout(small["sd1"]), tmp_path / "x.safetensors")
+    with pytest.raises(ModelError, match=r"of another size than the published models, .* \(\d+ layers are missing\)"):
+        open_base(str(tmp_path / "x.safetensors"))
+
+
 def test_toybox_is_read_from_its_shards(toybox: Any) -> None:
     files = open_base("toybox")
     path = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"

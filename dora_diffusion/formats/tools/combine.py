@@ -35,4 +35,4 @@ def combine_files(config: CombineConfig, on_layer: OnLayer | None = None) -> Mad
     write(combined, config.format, config.output, base)
     notes = [NOT_ADDITIVE] if any(needs_base(state) for state in states) else []
     notes += [OTHER_BASES] if any(bases_differ(states[0].fingerprint, s.fingerprint) for s in states[1:]) else []
-    return Made(config.output, fits, rule, tuple(notes))
+    return Made(config.output, fits if rule else None, rule, tuple(notes))
