@@ -96,6 +96,7 @@ FORMATS = Registry(
         "comfyui": "dora_diffusion.formats.comfyui_format:COMFYUI",
         "dual": "dora_diffusion.formats.dual_format:DUAL",
         "diff": "dora_diffusion.formats.diff_format:DIFF",
+        "lora": "dora_diffusion.formats.lora_format:LORA",
     },
 )
 
@@ -142,6 +143,10 @@ COMMANDS = Registry(
         "generate": "dora_diffusion.cli.generate:run",
         "merge": "dora_diffusion.cli.merge:run",
         "export": "dora_diffusion.cli.export:run",
+        "convert": "dora_diffusion.cli.convert:run",
+        "resize": "dora_diffusion.cli.resize:run",
+        "combine": "dora_diffusion.cli.combine:run",
+        "extract": "dora_diffusion.cli.extract:run",
         "inspect": "dora_diffusion.cli.inspect:run",
         "verify": "dora_diffusion.cli.verify:run",
         "evaluate": "dora_diffusion.cli.evaluate:run",

@@ -1,6 +1,7 @@
 """Put an adapter into a loaded base model: a fresh one, or one that was trained."""
 
 import logging
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -91,7 +92,7 @@ def modules_weights(modules: dict[str, tuple[str, str, torch.nn.Module]]) -> dic
     return {name: cast(torch.Tensor, module.weight) for name, (_, _, module) in modules.items()}
 
 
-def warn_if_other_base(state: AdapterState, weights: dict[str, torch.Tensor], base_name: str) -> bool:
+def warn_if_other_base(state: AdapterState, weights: Mapping[str, torch.Tensor], base_name: str) -> bool:
     """Warn, naming both, when the fingerprint says that the adapter was trained on another checkpoint."""
     differing = differing_layers(state.fingerprint, weights)
     if differing:

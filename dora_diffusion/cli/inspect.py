@@ -10,6 +10,9 @@ from dora_diffusion.cli.parse import parse
 from dora_diffusion.config import InspectConfig
 from dora_diffusion.errors import ConfigError, some_of
 
+_SHOWN = 6  # of a long list
+_ELSEWHERE = ("layers", "readers", "relative_change", "layers_of_another_base")
+
 
 def run(arguments: list[str]) -> int:
     """Read an adapter and print what it holds."""
@@ -19,7 +22,7 @@ def run(arguments: list[str]) -> int:
     config = parse(InspectConfig, flags, "inspect", takes="FILE")
     if path is None:
         raise ConfigError("Which file? dora-diffusion inspect FILE (a run folder or a .safetensors file).")
-    report = describe(Path(path))
+    report = describe(Path(path), config.pretrained_model_name_or_path)
     if config.as_json:
         print(json.dumps(report, indent=2))
     else:
@@ -27,64 +30,53 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def describe(path: Path) -> dict[str, Any]:
-    """What the adapter at ``path`` is, and for every layer its rank and the size of its update ``||scale B A||``."""
-    from dora_diffusion.formats import adapter_file, load_adapter
+def describe(path: Path, base_name: str | None = None) -> dict[str, Any]:
+    """What the adapter at ``path`` is; see ``formats.facts``."""
+    from dora_diffusion.formats.facts import facts
 
-    state = load_adapter(path)
-    layers = {
-        name: {
-            "weight_shape": list(layer.weight_shape),
-            "rank": layer.rank,
-            "update_norm": round(float((layer.scale * layer.B @ layer.A).norm()), 6),
-            "mean_magnitude": None if layer.magnitude is None else round(float(layer.magnitude.mean()), 6),
-        }
-        for name, layer in state.layers.items()
-    }
-    ranks = sorted({layer.rank for layer in state.layers.values()})
-    return {
-        "file": str(adapter_file(path)),
-        "kind": state.kind,
-        "axis": "one norm per output row" if state.kind == "dora" else None,
-        "base": state.base_name or None,
-        "ranks": ranks,
-        "components": {
-            c: sum(name.startswith(f"{c}.") for name in layers)
-            for c in dict.fromkeys(n.partition(".")[0] for n in layers)
-        },
-        "parameters": sum(
-            t.numel() for layer in state.layers.values() for t in (layer.A, layer.B, layer.magnitude) if t is not None
-        ),
-        "untrained_layers": [name for name, layer in layers.items() if layer["update_norm"] == 0],
-        "metadata": dict(sorted(state.metadata.items())),  # the reader has no order of its own
-        "layers": layers,
-    }
+    return facts(path, base_name)
 
 
 def summary(report: dict[str, Any]) -> Iterator[str]:
-    """What holds of the whole adapter."""
-    told = {key: value for key, value in report.items() if key != "layers" and value not in (None, [], {})}
-    yield from (f"{key:>17}: {_short(value)}" for key, value in (told | _of_updates(report["layers"])).items())
+    """What holds of the whole adapter, and who reads the file right."""
+    told = {key: value for key, value in report.items() if key not in _ELSEWHERE and value not in (None, [], {})}
+    yield from (f"{key:>17}: {_short(value)}" for key, value in (told | _of_updates(report)).items())
+    yield from (f"{f'in {reader}':>22}: {verdict}" for reader, verdict in report["readers"].items())
 
 
-def _of_updates(layers: dict[str, dict[str, Any]]) -> dict[str, str]:
+def _of_updates(report: dict[str, Any]) -> dict[str, str]:
     """How large the updates are, where there are layers to speak of."""
+    layers = report["layers"]
     if not layers:
         return {}
-    norms = {name: layer["update_norm"] for name, layer in layers.items()}
-    largest = max(norms, key=norms.__getitem__)
-    spread = f"{min(norms.values()):.4f} to {norms[largest]:.4f}, median {median(norms.values()):.4f}"
-    return {"|update|": f"{spread}; the largest in {largest} (every layer: --layers, or --json)"}
+    told = {"|update|": _spread({name: layer["update_norm"] for name, layer in layers.items()})}
+    shares = {name: layer["relative_change"] for name, layer in layers.items() if layer["relative_change"] is not None}
+    if shares:
+        told["|change|/|W|"] = f"{report['relative_change']:.4g} over all; {_spread(shares)}"
+    used = [layer["effective_rank"] for layer in layers.values()]
+    told["effective rank"] = f"{min(used):.1f} to {max(used):.1f}, median {median(used):.1f}"
+    if differing := report["layers_of_another_base"]:
+        told["warning"] = f"{report['compared_with']} is another base in {len(differing)} layers, first {differing[0]}"
+    return told
+
+
+def _spread(sizes: dict[str, float]) -> str:
+    largest = max(sizes, key=sizes.__getitem__)
+    return f"{min(sizes.values()):.4f} to {sizes[largest]:.4f}, median {median(sizes.values()):.4f}; most in {largest}"
 
 
 def layer_table(report: dict[str, Any]) -> Iterator[str]:
     """A row for every layer, below a blank line."""
     width = max((len(name) for name in report["layers"]), default=0)
     yield ""
-    yield f"{'layer':<{width}}  rank  |update|  mean magnitude"
+    yield f"{'layer':<{width}}  rank   alpha  used  |update|  |change|/|W|  mean magnitude"
     for name, layer in report["layers"].items():
+        share = "-" if layer["relative_change"] is None else f"{layer['relative_change']:.5f}"
         magnitude = "-" if layer["mean_magnitude"] is None else f"{layer['mean_magnitude']:.4f}"
-        yield f"{name:<{width}}  {layer['rank']:>4}  {layer['update_norm']:>8.4f}  {magnitude:>14}"
+        yield (
+            f"{name:<{width}}  {layer['rank']:>4}  {layer['alpha']:>6g}  {layer['effective_rank']:>4.1f}  "
+            f"{layer['update_norm']:>8.4f}  {share:>12}  {magnitude:>14}{'  untrained' if layer['dead'] else ''}"
+        )
 
 
 def _short(value: Any) -> str:

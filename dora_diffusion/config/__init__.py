@@ -7,6 +7,7 @@ from dora_diffusion.config.model import ModelConfig
 from dora_diffusion.config.optim import OptimConfig
 from dora_diffusion.config.prior import PriorConfig
 from dora_diffusion.config.run import RunConfig
+from dora_diffusion.config.tools import CombineConfig, ConvertConfig, ExtractConfig, ResizeConfig
 from dora_diffusion.config.train import TrainConfig
 from dora_diffusion.config.use import (
     AppConfig,
@@ -23,11 +24,14 @@ from dora_diffusion.config.use import (
 __all__ = [
     "AdapterConfig",
     "AppConfig",
+    "CombineConfig",
+    "ConvertConfig",
     "DataConfig",
     "DemoConfig",
     "DoctorConfig",
     "EvaluateConfig",
     "ExportConfig",
+    "ExtractConfig",
     "GenerateConfig",
     "InspectConfig",
     "LossConfig",
@@ -35,6 +39,7 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "PriorConfig",
+    "ResizeConfig",
     "RunConfig",
     "TrainConfig",
     "VerifyConfig",

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 
 from dora_diffusion.config.fields import Settings, free
 from dora_diffusion.config.model import PICKLES, AttentionName
+from dora_diffusion.config.ranks import Ranks
+from dora_diffusion.errors import ConfigError
 from dora_diffusion.registry import ATTENTION_BACKENDS, FORMATS, READERS, SAMPLERS
 
 
@@ -54,14 +56,17 @@ class MergeConfig(Settings):
 
     adapter: Path | None = free(None, "run folder or adapter file")
     output_dir: Path = free(Path("merged"), "folder of the merged pipeline")
+    single_file: bool = free(
+        False, "write one checkpoint, <output_dir>.safetensors, that A1111 and ComfyUI load, instead of a folder"
+    )
     pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the adapter was trained on")
     allow_pickle: bool = free(False, PICKLES)
     strength: float = free(1.0, "0 is the base, 1 the adapter", ge=-2, le=3)
     precision: Literal["fp32", "fp16", "bf16"] = free("fp32", "precision of the written weights")
 
 
-class ExportConfig(Settings):
-    """An adapter file for another tool."""
+class ExportConfig(Ranks):
+    """An adapter file for another tool. The ranks are those of the format lora."""
 
     adapter: Path | None = free(None, "run folder or adapter file")
     format: FormatName = free("diffusers", f"format: {', '.join(FORMATS)}")
@@ -69,10 +74,22 @@ class ExportConfig(Settings):
     pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the adapter was trained on")
     precision: Literal["fp32", "fp16", "bf16"] = free("fp32", "precision of the factors; magnitudes stay fp32")
 
+    @model_validator(mode="after")
+    def _ranks_are_used(self) -> "ExportConfig":
+        if self.any_given() and self.format != "lora":
+            raise ConfigError(
+                f"rank, energy and error say how the nearest LoRA is found, and {self.format} keeps the adapter as it "
+                "is: give --format lora with them, or leave them out."
+            )
+        return self
+
 
 class InspectConfig(Settings):
     """What an adapter file holds."""
 
+    pretrained_model_name_or_path: str | None = free(
+        None, "base to compare the change with; left out, the adapter's own if it can be had without a download"
+    )
     layers: bool = free(False, "list every layer, with its rank and the size of its update")
     as_json: bool = free(False, "print one JSON document, every layer in it, instead of text (also --json)")
 

@@ -8,10 +8,15 @@ from pathlib import Path
 from torch import Tensor
 
 from dora_diffusion.adapters import AdapterState
+from dora_diffusion.adapters.changes import needs_base
+from dora_diffusion.adapters.lowrank import RankRule
+from dora_diffusion.adapters.plain_lora import plain_lora
 from dora_diffusion.config import ExportConfig
 from dora_diffusion.config.files import read_yaml
+from dora_diffusion.config.ranks import Ranks
 from dora_diffusion.errors import ConfigError, FormatError
-from dora_diffusion.formats.base_weights import BaseByName
+from dora_diffusion.formats.approximation import rule_of, told
+from dora_diffusion.formats.base_weights import BaseByName, weights_for
 from dora_diffusion.formats.checkpoint_folders import checkpoints
 from dora_diffusion.formats.files import read_safetensors
 from dora_diffusion.formats.format import Base, Format
@@ -96,12 +101,15 @@ def export(config: ExportConfig) -> Path:
     if config.adapter is None:
         raise ConfigError("Which adapter? Give --adapter with a run folder or an adapter file.")
     format_: Format = FORMATS.load(config.format)
-    _check_output(config.output, format_)
+    check_output(config.output, format_)
     given = config.pretrained_model_name_or_path
     base = BaseByName(given) if given else None
     state = load_adapter(config.adapter, base)
     state = replace(state, metadata=state.metadata | _settings(config.adapter))
-    format_.write(state, config.output, base or BaseByName(state.base_name), config.precision)
+    base = base or BaseByName(state.base_name)
+    if config.format == "lora":
+        state = _nearest_lora(state, base, rule_of(config))
+    format_.write(state, config.output, base, config.precision)
     if state.word is not None and not format_.carries_words:
         logger.warning(
             "Readers of %s find no new tokens in such a file: those of %r are in %s, an embedding for its own folder.",
@@ -124,7 +132,18 @@ def _settings(adapter: Path) -> dict[str, str]:
     return {"settings": json.dumps({name: sections[name] for name in _SECTIONS if name in sections}, sort_keys=True)}
 
 
-def _check_output(output: Path, format_: Format) -> None:
+def _nearest_lora(state: AdapterState, base: Base, rule: RankRule) -> AdapterState:
+    """A LoRA is as near to itself as can be, whatever the ranks' default."""
+    if state.kind == "lora" and rule == rule_of(Ranks()):
+        return state
+    weights = weights_for(state, base, "A plain LoRA") if needs_base(state) else {}
+    lora, fits = plain_lora(state, weights, rule)
+    logger.warning("%s", "; ".join(told(fits, rule)))
+    return lora
+
+
+def check_output(output: Path, format_: Format) -> None:
+    """Raises: ConfigError: the output is not what the format writes."""
     if format_.suffix and output.suffix != format_.suffix:
         raise ConfigError(f"The output is a {format_.suffix} file, got {output}.")
     if not format_.suffix and output.suffix:

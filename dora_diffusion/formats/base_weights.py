@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from dora_diffusion.adapters import AdapterState
 from dora_diffusion.adapters.fingerprint import differing_layers
 from dora_diffusion.errors import AdapterError, ConfigError
+from dora_diffusion.formats.base_files import BaseFiles, open_base
 from dora_diffusion.formats.format import Base
-from dora_diffusion.models import BaseModel, load_base
+from dora_diffusion.models import BaseModel
 
 
 class ModelWeights(Mapping[str, Tensor]):
@@ -43,7 +44,7 @@ class LoadedBase:
 
 
 class BaseByName:
-    """A model that is loaded once something is asked of it.
+    """A model whose files are opened once something is asked of it, and read one weight at a time.
 
     Args:
         name: as ``models.load_base`` takes it; empty if nobody knows it.
@@ -53,21 +54,21 @@ class BaseByName:
         self.name = name
 
     @cached_property
-    def _loaded(self) -> LoadedBase:
+    def _opened(self) -> BaseFiles:
         if not self.name:
             raise ConfigError(
                 "The base model is needed, and the adapter does not say which it was trained on. Give "
                 "--pretrained_model_name_or_path."
             )
-        return LoadedBase(load_base(self.name))
+        return open_base(self.name)
 
     @property
     def family(self) -> str:
-        return self._loaded.family
+        return self._opened.family
 
     @property
     def weights(self) -> Mapping[str, Tensor]:
-        return self._loaded.weights
+        return self._opened.weights
 
 
 def weights_for(state: AdapterState, base: Base | None, what: str) -> Mapping[str, Tensor]:

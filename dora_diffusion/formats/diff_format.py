@@ -8,12 +8,12 @@ whose factors is the identity: the same numbers, usable wherever an adapter is.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
 
-from dora_diffusion.adapters import AdapterState, LayerState, merged_weights
+from dora_diffusion.adapters import AdapterState
+from dora_diffusion.adapters.changes import weight_change
 from dora_diffusion.errors import FormatError
 from dora_diffusion.formats import kohya_file
 from dora_diffusion.formats import parts as of
@@ -90,14 +90,8 @@ class Differences(Mapping[str, Tensor]):
 
     def __getitem__(self, key: str) -> Tensor:
         name = self._names[key]
-        return round_to(self._difference(name, self._state.layers[name]), self._precision, name)
-
-    def _difference(self, name: str, layer: LayerState) -> Tensor:
-        if self._state.kind == "lora":
-            return (layer.scale * (layer.B @ layer.A)).view(layer.weight_shape)
-        W0 = self._weights[name]
-        ((_, merged),) = merged_weights(replace(self._state, layers={name: layer}), {name: W0})
-        return merged - W0
+        change = weight_change(self._state, name, self._weights).view(self._state.layers[name].weight_shape)
+        return round_to(change, self._precision, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

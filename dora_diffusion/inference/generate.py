@@ -126,8 +126,13 @@ def load_for(
     Raises:
         ModelError: it cannot be loaded.
     """
-    name = given or (state.base_name if state else "") or "toybox"
-    return load_base(name, dtype=dtype, allow_pickle=allow_pickle, **schedule_from(state.metadata if state else {}))
+    schedule = schedule_from(state.metadata if state else {})
+    return load_base(base_name_for(given, state), dtype=dtype, allow_pickle=allow_pickle, **schedule)
+
+
+def base_name_for(given: str | None, state: AdapterState | None) -> str:
+    """The base given, else the adapter's, else toybox."""
+    return given or (state.base_name if state else "") or "toybox"
 
 
 def _load(config: GenerateConfig, state: AdapterState | None) -> BaseModel:

@@ -1,28 +1,32 @@
-"""``merge(config)``: a plain diffusers pipeline folder with the subject in its weights."""
+"""``merge(config)``: a plain diffusers pipeline folder, or one checkpoint file, with the subject in its weights."""
 
 import json
 import shutil
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
+from dora_diffusion.adapters import AdapterState
 from dora_diffusion.config import MergeConfig
 from dora_diffusion.errors import ConfigError, MachineError
 from dora_diffusion.formats import load_adapter
+from dora_diffusion.formats.base_files import open_base
 from dora_diffusion.inference.device import PRECISIONS
-from dora_diffusion.inference.generate import load_for
+from dora_diffusion.inference.generate import base_name_for, load_for
+from dora_diffusion.inference.merge_checkpoint import MERGED, write_merged_checkpoint
 from dora_diffusion.inference.merged_pipeline import MergedWeights
 from dora_diffusion.machine import check_writable
+from dora_diffusion.models import resolve
 from dora_diffusion.models.words import write_out_word
 
 STAMP = "dora_diffusion_merge.json"
 
 
 def merge(config: MergeConfig) -> Path:
-    """Write the base with the adapter merged in, as a folder that plain diffusers loads.
+    """Write the base with the adapter merged in, as a folder that plain diffusers loads, or as one checkpoint file.
 
-    Merged in float32 from the base's own weights and cast once. The folder is complete or not there.
+    Merged in float32 from the base's own weights and cast once. Folder or file are complete or not there.
 
     Raises:
         ConfigError: no adapter given, or the folder is in use.
@@ -30,6 +34,8 @@ def merge(config: MergeConfig) -> Path:
     """
     if config.adapter is None:
         raise ConfigError("Which adapter? Give --adapter with a run folder or an adapter file.")
+    if config.single_file:
+        return _merge_checkpoint(config, config.adapter)
     folder = config.output_dir
     check_writable(folder, 0)
     if folder.exists() and any(folder.iterdir()) and not (folder / STAMP).is_file():
@@ -43,15 +49,38 @@ def merge(config: MergeConfig) -> Path:
         write_out_word(base.pipe, base.word)
     base.to("cpu", PRECISIONS[config.precision])
     base.vae.to(PRECISIONS[config.precision])
-    stamp = {
-        "merged": True,
-        "adapter": str(config.adapter.name),
-        "base": base.name,
-        "strength": config.strength,
-        "kind": state.kind,
-    }
-    _write(base.pipe, folder, stamp)
+    _write(base.pipe, folder, _stamp(config.adapter, base.name, config.strength, state))
     return folder
+
+
+def _merge_checkpoint(config: MergeConfig, adapter: Path) -> Path:
+    """One file: ``output_dir``, which may be given with its ending."""
+    folder = config.output_dir
+    path = folder if folder.suffix == ".safetensors" else folder.with_name(f"{folder.name}.safetensors")
+    check_writable(path.parent, 0)
+    state = load_adapter(adapter)
+    base = open_base(base_name_for(config.pretrained_model_name_or_path, state))
+    if path.resolve() == Path(resolve(base.name)).resolve():
+        raise ConfigError(f"{path} is the base itself; give another --output_dir.")
+    if path.exists() and not _is_ours(path):
+        raise ConfigError(f"{path} is there and is no merged checkpoint of ours; give another --output_dir.")
+    stamp = json.dumps(_stamp(adapter, base.name, config.strength, state))
+    write_merged_checkpoint(
+        base, state, path, strength=config.strength, dtype=PRECISIONS[config.precision], stamp=stamp
+    )
+    return path
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return MERGED in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
+def _stamp(adapter: Path, base_name: str, strength: float, state: AdapterState) -> dict[str, object]:
+    return {"merged": True, "adapter": adapter.name, "base": base_name, "strength": strength, "kind": state.kind}
 
 
 def _write(pipe: torch.nn.Module, folder: Path, stamp: dict[str, object]) -> None:

@@ -13,7 +13,7 @@ from dora_diffusion.models.base import BaseModel, Family, ReadConfig
 from dora_diffusion.models.quiet import first_line, load_quietly
 from dora_diffusion.models.refused import refuse_index, supported
 from dora_diffusion.models.schedule import set_schedule
-from dora_diffusion.models.single_file import CONFIGURATIONS, load_single_file
+from dora_diffusion.models.single_file import CONFIGURATIONS, family_of_file, load_single_file
 from dora_diffusion.registry import FAMILIES
 
 TOYBOX_VARIABLE = "DORA_DIFFUSION_TOYBOX"
@@ -81,6 +81,18 @@ def _load_folder(
         return family.load(source, revision=revision, variant=variant, dtype=dtype, use_safetensors=safe)
 
     return family, load_quietly(name, load)
+
+
+def family_of(name: str, allow_pickle: bool = False) -> Family:
+    """The family of a model that ``load_base`` would load, without reading its weights.
+
+    Raises:
+        ModelError: no such model, or a family that is not supported.
+    """
+    source = resolve(name)
+    if Path(source).is_file():
+        return family_of_file(Path(source), name, allow_pickle)
+    return _family_of(_read_index(source, name, None), _config_reader(source, name, None), name)
 
 
 def resolve(name: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dora_diffusion.errors import ConfigError
 
-_RESCALED = "rescale_betas_zero_snr"
+RESCALED = "rescale_betas_zero_snr"
 
 
 def set_schedule(pipe: Any, prediction_type: str | None, rescale_betas_zero_snr: bool) -> None:
@@ -27,9 +27,9 @@ def set_schedule(pipe: Any, prediction_type: str | None, rescale_betas_zero_snr:
     if rescale_betas_zero_snr:
         from diffusers import DDIMScheduler
 
-        can = _RESCALED in inspect.signature(type(scheduler).__init__).parameters
+        can = RESCALED in inspect.signature(type(scheduler).__init__).parameters
         kind = type(scheduler) if can else DDIMScheduler
-        scheduler = kind.from_config(scheduler.config, **{_RESCALED: True}, timestep_spacing="trailing")
+        scheduler = kind.from_config(scheduler.config, **{RESCALED: True}, timestep_spacing="trailing")
     if is_rescaled(scheduler) and scheduler.config.prediction_type == "epsilon":
         raise ConfigError(
             "A schedule rescaled to zero terminal SNR cannot train a model that predicts the noise (epsilon): its last "
@@ -41,15 +41,15 @@ def set_schedule(pipe: Any, prediction_type: str | None, rescale_betas_zero_snr:
 
 def is_rescaled(scheduler: Any) -> bool:
     """Whether the scheduler's last timestep has no signal left."""
-    return bool(scheduler.config.get(_RESCALED, False))
+    return bool(scheduler.config.get(RESCALED, False))
 
 
 def schedule_facts(scheduler: Any) -> dict[str, str]:
     """The settings of ``load_base`` that bring this schedule back, as text for a file's header."""
     facts = {"prediction_type": str(scheduler.config.prediction_type)}
-    return {**facts, _RESCALED: "true"} if is_rescaled(scheduler) else facts
+    return {**facts, RESCALED: "true"} if is_rescaled(scheduler) else facts
 
 
 def schedule_from(facts: Mapping[str, str]) -> dict[str, Any]:
     """``load_base``'s settings from ``schedule_facts``; a file that knows nothing leaves them to the model."""
-    return {"prediction_type": facts.get("prediction_type"), _RESCALED: facts.get(_RESCALED) == "true"}
+    return {"prediction_type": facts.get("prediction_type"), RESCALED: facts.get(RESCALED) == "true"}

@@ -36,7 +36,7 @@ def load_single_file(
     """The family and the pipeline of a checkpoint; the autoencoder is float32, the rest is read as ``dtype``.
 
     Files of SDXL fine-tunes say by two empty tensors that they predict v (``v_pred``) and that their schedule was
-    rescaled to zero terminal SNR (``ztsnr``).
+    rescaled to zero terminal SNR (``ztsnr``); headers by Stability's model specification say what is predicted too.
 
     Args:
         prediction_type: what the user says it predicts.
@@ -47,11 +47,20 @@ def load_single_file(
     """
     shapes = _read_shapes(file, name, allow_pickle)
     family = _family_of(shapes, name)
-    prediction_type = prediction_type or ("v_prediction" if "v_pred" in shapes else None)
+    prediction_type = prediction_type or ("v_prediction" if "v_pred" in shapes else _told_prediction(file))
     configuration = configurations / family.configuration(prediction_type)
     pipe = load_quietly(name, lambda: _load_whole(family, file, configuration, dtype))
     set_schedule(pipe, prediction_type, "ztsnr" in shapes)
     return family, pipe
+
+
+def family_of_file(file: Path, name: str, allow_pickle: bool = False) -> Family:
+    """The family of a checkpoint, from the names and shapes of its tensors.
+
+    Raises:
+        ModelError: a pickle that was not allowed, another family, or a file that is not whole.
+    """
+    return _family_of(_read_shapes(file, name, allow_pickle), name)
 
 
 def _read_shapes(file: Path, name: str, allow_pickle: bool) -> Shapes:
@@ -82,6 +91,15 @@ def _read_shapes(file: Path, name: str, allow_pickle: bool) -> Shapes:
 def _shapes_of_safetensors(file: Path) -> Shapes:
     with safe_open(file, framework="pt", device="cpu") as tensors:
         return {key: tuple(tensors.get_slice(key).get_shape()) for key in tensors.keys()}  # noqa: SIM118
+
+
+def _told_prediction(file: Path) -> str | None:
+    """``modelspec.prediction_type`` of a safetensors header: the only mark that files of SD 2.x can have."""
+    if file.suffix.lower() in PICKLES:
+        return None
+    with safe_open(file, framework="pt", device="cpu") as tensors:
+        told = (tensors.metadata() or {}).get("modelspec.prediction_type", "")
+    return {"epsilon": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction"}.get(told)
 
 
 def _shapes_of_pickle(file: Path) -> Shapes:

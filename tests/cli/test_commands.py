@@ -74,19 +74,12 @@ def test_inspect_in_short_by_layers_and_as_json(run_folder, capsys):
     assert len(report["layers"]) == 72
     assert main(["inspect", str(run_folder / WEIGHTS_NAME)]) == 0
     text = capsys.readouterr().out
-    assert "one norm per output row" in text and len(text.splitlines()) < 12
-    norms = {name: layer["update_norm"] for name, layer in report["layers"].items()}
-    largest = max(norms, key=norms.__getitem__)
-    middle = sorted(norms.values())[35:37]
-    expected = (
-        f"{min(norms.values()):.4f} to {norms[largest]:.4f}, median {sum(middle) / 2:.4f}; the largest in {largest} "
-    )
-    assert expected in text
+    assert "one norm per output row" in text and len(text.splitlines()) < 25
+    assert "in ComfyUI: wrong: it finds no attention layer under these names" in text
     assert main(["inspect", str(run_folder / WEIGHTS_NAME), "--layers"]) == 0
     long = capsys.readouterr().out
     assert long.startswith(text) and len(long.splitlines()) == len(text.splitlines()) + 2 + 72
-    row = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
-    assert row in long and (row not in text or row == largest)
+    assert "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q" in long
 
 
 class TestDemo:

@@ -56,7 +56,7 @@ def header_of(path: Path) -> dict[str, str]:
         return dict(file.metadata())
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "lora"])
 def test_the_base_is_the_adapters_own_where_none_is_given(
     name: str, run: Path, state: AdapterState, bases: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
@@ -65,6 +65,29 @@ def test_the_base_is_the_adapters_own_where_none_is_given(
     back, ours = (dict(merged_weights(s, bases)) for s in (load_adapter(output), state))
     assert back.keys() == ours.keys()
     assert max(float((back[n] - W).norm() / (W - bases[n]).norm()) for n, W in ours.items()) <= 1e-4
+
+
+def test_lora_says_what_it_leaves_out(
+    run: Path, state: AdapterState, bases: dict[str, torch.Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    output = tmp_path / "x.safetensors"
+    export(ExportConfig(adapter=run, format="lora", output=output, rank=12))
+    back = load_adapter(output)
+    assert back.kind == "lora" and {layer.rank for layer in back.layers.values()} == {12}
+    found, ours = (dict(merged_weights(s, bases)) for s in (back, state))
+    left = sum(float((found[n] - W).double().square().sum()) for n, W in ours.items())
+    whole = sum(float((W - bases[n]).double().square().sum()) for n, W in ours.items())
+    told = (
+        f"{len(ours)} layers of rank 12; of the change of the weights {100 * (left / whole) ** 0.5:.3g} % is left out"
+    )
+    assert told in caplog.text
+    export(ExportConfig(adapter=output, format="lora", output=tmp_path / "y.safetensors"))
+    again = load_adapter(tmp_path / "y.safetensors")
+    assert all(torch.equal(again.layers[name].B, layer.B) for name, layer in back.layers.items()), "it is one already"
+    with pytest.raises(ConfigError, match="and kohya keeps the adapter as it is"):
+        ExportConfig(adapter=run, format="kohya", rank=12)
+    with pytest.raises(FormatError, match="this adapter is a dora"):
+        FORMATS.load("lora").write(state, output)
 
 
 def test_a_base_that_is_given_is_the_one_that_is_read(run: Path, tmp_path: Path) -> None:

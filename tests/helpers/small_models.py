@@ -1,13 +1,17 @@
 """Small Stable Diffusion 1.x, 2.x and XL pipelines with random weights, made by plain diffusers."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from dora_diffusion.models import resolve
+from dora_diffusion.models.single_file import CONFIGURATIONS
 from dora_diffusion.models.tokenizer import clip_tokenizer
 
 FAMILIES = ("sd1", "sd2", "sdxl")
+FOLDERS = {"sd1": ["sd1"], "sd2": ["sd2-768-v", "sd2-512"], "sdxl": ["sdxl"]}  # of configurations, by family
 PADDING = {"sd1": ["<|endoftext|>"], "sd2": ["!"], "sdxl": ["<|endoftext|>", "!"]}
 
 
@@ -140,3 +144,16 @@ def weights_of(pipe: Any) -> dict[str, torch.Tensor]:
     """Every tensor of the pipeline's models, by part and name."""
     parts = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
     return {f"{part}.{name}": tensor for part, model in parts.items() for name, tensor in model.state_dict().items()}
+
+
+def small_configurations(pipes: dict[str, Any], root: Path) -> Path:
+    """The package's folder of configurations, copied to ``root``, its models' sizes replaced by those of ``pipes``."""
+    shutil.copytree(CONFIGURATIONS, root)
+    for family, pipe in pipes.items():
+        for folder in FOLDERS[family]:
+            for part, model in pipe.components.items():
+                if isinstance(model, torch.nn.Module):
+                    config = model.config
+                    save = config.save_pretrained if hasattr(config, "save_pretrained") else model.save_config
+                    save(root / folder / part)
+    return root

@@ -1,7 +1,6 @@
 """One checkpoint file in the original layout: the same model as its folder, offline, and refusals in plain words."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,11 @@ import torch
 import transformers
 from original_layout import original_layout
 from safetensors.torch import save_file
-from small_models import FAMILIES, small_pipeline, weights_of
+from small_models import FAMILIES, small_configurations, small_pipeline, weights_of
 
 from dora_diffusion.errors import ConfigError, ModelError
 from dora_diffusion.models import BaseModel, load_base
 from dora_diffusion.models.single_file import CONFIGURATIONS
-
-FOLDERS = {"sd1": ["sd1"], "sd2": ["sd2-768-v", "sd2-512"], "sdxl": ["sdxl"]}
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +27,7 @@ def small() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def configurations(small: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package's folder of configurations, its models' sizes replaced by the small ones'."""
-    root = tmp_path_factory.mktemp("configs") / "configs"
-    shutil.copytree(CONFIGURATIONS, root)
-    for family, pipe in small.items():
-        for folder in FOLDERS[family]:
-            for part, model in pipe.components.items():
-                if isinstance(model, torch.nn.Module):
-                    model.config.save_pretrained(root / folder / part) if hasattr(
-                        model.config, "save_pretrained"
-                    ) else model.save_config(root / folder / part)
-    return root
+    return small_configurations(small, tmp_path_factory.mktemp("configs") / "configs")
 
 
 @pytest.fixture
@@ -103,6 +91,17 @@ def test_a_file_becomes_a_folder(checkpoint: Callable[..., Path], configurations
 def test_the_autoencoder_of_a_file_stays_precise(checkpoint: Callable[..., Path], configurations: Path) -> None:
     base = load_base(str(checkpoint("sdxl")), dtype=torch.bfloat16, configurations=configurations)
     assert base.vae.dtype == torch.float32 and {part.dtype for part in base.adaptable().values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(("told", "expected"), [("epsilon", "epsilon"), ("v", "v_prediction"), ("?", "v_prediction")])
+def test_a_header_says_what_a_file_of_sd2_predicts(
+    told: str, expected: str, small: dict[str, Any], configurations: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file(original_layout(small["sd2"]), file, {"modelspec.prediction_type": told})
+    assert load_base(str(file), configurations=configurations).prediction_type == expected
+    given = load_base(str(file), prediction_type="epsilon", configurations=configurations)
+    assert given.prediction_type == "epsilon", "what the user says holds"
 
 
 @pytest.mark.parametrize(
