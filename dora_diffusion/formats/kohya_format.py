@@ -33,7 +33,6 @@ from dora_diffusion.formats.files import check_finite
 from dora_diffusion.formats.format import Base, Precision
 from dora_diffusion.formats.header import read_own, stated_alpha
 from dora_diffusion.formats.names import canonical
-from dora_diffusion.formats.words import bundled_tensors
 
 _TINY = 1e-12
 # Of LyCORIS' other kinds too, so that they are refused by what they are.
@@ -47,7 +46,7 @@ class KohyaFormat:
     readers = "LyCORIS, OneTrainer (decompose output axis), sd-scripts with lycoris.kohya; LoRA: every tool"
     suffix = ".safetensors"
     needs_base = False
-    carries_words = True
+    carries_words = False
 
     def recognises(self, keys: list[str]) -> bool:
         """Whether these tensor names are of this format."""
@@ -65,7 +64,7 @@ class KohyaFormat:
         for name, layer in state.layers.items():
             if layer.magnitude is not None:
                 tensors[f"{spelled[name]}.dora_scale"] = kohya_file.row_shaped(layer.magnitude, layer.weight_shape)
-        kohya_file.write(path, tensors | bundled_tensors(state), state, family, layout)
+        kohya_file.write(path, tensors, state, family, layout)
 
     def read(
         self, path: Path, tensors: dict[str, Tensor], header: dict[str, str], base: Base | None = None

@@ -1,12 +1,12 @@
 """A learnt word in an adapter's file: the vectors of the trigger's own tokens, beside the layers.
 
     dora_diffusion.lora_tokens.<text encoder>        (n, dim): in diffusers' form; the trigger stands in the header
-    bundle_emb.<trigger>.string_to_param.*           (n, dim): under kohya's names, SD 1.x and 2.x
+    bundle_emb.<trigger>.string_to_param.*           (n, dim): as OneTrainer writes it, SD 1.x and 2.x; read only
     bundle_emb.<trigger>.clip_l, .clip_g             (n, dim): the same, SDXL
 
 diffusers reads a file only if "lora" is in every key, and passes over the tokens, which ``pipe.load_textual_inversion``
-takes. A1111 reads the bundle as an embedding of the trigger's name (its pull request 13568); OneTrainer writes it.
-ComfyUI and Forge do not look for one: they, like A1111, read an embedding from a file of its own.
+takes. A1111 alone finds a bundle in a LoRA's file, and diffusers refuses the file for it: so files under kohya's names
+have none, and the word lies beside them as an embedding, which A1111, ComfyUI and Forge all take:
 
     emb_params                                       (n, dim): the file of SD 1.x and 2.x
     clip_l, clip_g                                   (n, dim): SDXL's
@@ -30,14 +30,6 @@ _CLIP = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
 def own_tensors(state: AdapterState) -> dict[str, Tensor]:
     """The word's vectors under keys that diffusers' reader lets pass; nothing without a word."""
     return {} if state.word is None else {f"{OWN}{component}": rows for component, rows in state.word.rows.items()}
-
-
-def bundled_tensors(state: AdapterState) -> dict[str, Tensor]:
-    """The word's vectors as A1111 finds them in a LoRA's file; nothing without a word."""
-    if state.word is None:
-        return {}
-    head = f"bundle_emb.{state.word.trigger}"
-    return {f"{head}.{name}": rows for name, rows in _by_clip(state.word, "string_to_param.*").items()}
 
 
 def write_embedding(word: NewWord, path: Path) -> Path:

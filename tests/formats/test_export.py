@@ -107,11 +107,12 @@ def test_a_base_that_is_given_is_the_one_that_is_read(run: Path, tmp_path: Path)
     assert export(ExportConfig(format="dual", **own)).is_file()
 
 
-def test_a_format_without_need_of_a_base_loads_none(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for asked in ("family", "weights"):
-        monkeypatch.setattr(BaseByName, asked, property(lambda base: pytest.fail(f"{base.name} was asked for")))
-    for name in ("diffusers", "peft"):
-        export(ExportConfig(adapter=run, format=name, output=tmp_path / ("x" + FORMATS.load(name).suffix)))
+def test_a_lora_is_exported_and_proved_without_a_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    DIFFUSERS.write(moved_state("lora"), tmp_path / "run.safetensors")
+    monkeypatch.setattr(BaseByName, "weights", property(lambda base: pytest.fail(f"{base.name} was asked for")))
+    for name in ("diffusers", "peft", "kohya"):
+        output = tmp_path / ("x" + FORMATS.load(name).suffix)
+        export(ExportConfig(adapter=tmp_path / "run.safetensors", format=name, output=output))
 
 
 def test_an_adapter_that_does_not_know_its_base(state: AdapterState, tmp_path: Path) -> None:
@@ -149,7 +150,7 @@ def test_pefts_folder_replaces_its_own_kind_only(run: Path, tmp_path: Path) -> N
     assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["text_encoder", "unet"]
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"a")
-    with pytest.raises(ConfigError, match="is no folder of PEFT's"):
+    with pytest.raises(ConfigError, match="is no folder of peft's"):
         export(ExportConfig(adapter=run, format="peft", output=tmp_path / "photos"))
     assert (tmp_path / "photos" / "a.jpg").read_bytes() == b"a"
 

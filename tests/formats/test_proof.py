@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from slim_models import moved_on, slim_base
 
-from dora_diffusion.errors import FormatError
-from dora_diffusion.formats.base_weights import LoadedBase
+from dora_diffusion.errors import ConfigError, FormatError
+from dora_diffusion.formats.base_weights import BaseByName, LoadedBase
 from dora_diffusion.formats.verify import readers_of, write_proved
+from dora_diffusion.formats.verify.promises import further_readers_of
+from dora_diffusion.models import load_base
 from dora_diffusion.registry import FORMATS
 
 
@@ -44,11 +46,11 @@ def with_a_stretched_magnitude(state):
 @pytest.mark.parametrize("name", list(FORMATS))
 def test_a_proved_file_is_the_writers_own(name: str, model, state, tmp_path: Path) -> None:
     form = FORMATS.load(name)
-    if not readers_of(name):
-        return
+    state = moved_on(model, "lora", targets="attn") if name == "lora" else state
     target, plain = tmp_path / f"a{form.suffix}", tmp_path / "plain" / f"a{form.suffix}"
     found = write_proved(form, state, target, LoadedBase(model))
-    assert [one.reader for one in found] == list(readers_of(name)) and all(one.is_right for one in found)
+    assert [one.reader for one in found] == [*readers_of(name), *further_readers_of(name)]
+    assert len(readers_of(name)) > 0 and all(one.is_right for one in found)
     form.write(state, plain, LoadedBase(model))
     files = [target] if target.is_file() else sorted(path for path in target.rglob("*") if path.is_file())
     for file in files:
@@ -67,6 +69,37 @@ def test_a_wrong_file_is_not_left_under_its_name(name: str, lose, model, state, 
         write_proved(Forgetful(name, lose), state, target, LoadedBase(model))
     assert next(iter(state.layers)) in str(caught.value)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == ([b"older"] if form.suffix else [])
+
+
+def test_a_reader_that_may_take_it_is_told_and_does_not_refuse(tmp_path: Path) -> None:
+    """A1111 takes toybox's blocks for those of SD 1.x at other places: nobody would load toybox there."""
+    model = load_base("toybox")
+    state = moved_on(model, "lora")
+    found = {
+        one.reader: one
+        for one in write_proved(FORMATS.load("diff"), state, tmp_path / "a.safetensors", LoadedBase(model))
+    }
+    assert found["comfyui"].is_right and not found["a1111"].is_right
+
+
+def test_a_lora_is_proved_without_its_base(model, tmp_path: Path) -> None:
+    """Nothing is asked of the base, which may be nowhere."""
+    state = moved_on(model, "lora")
+    found = write_proved(FORMATS.load("diffusers"), state, tmp_path / "a.safetensors", BaseByName("no/such-base"))
+    assert [one.is_right for one in found] == [True]
+    name, layer = next(iter(state.layers.items()))
+    other = replace(state, layers=state.layers | {name: replace(layer, B=layer.B * 1.001)})
+    with pytest.raises(FormatError, match="cannot carry this adapter to diffusers"):
+        lose = Forgetful("diffusers", lambda _: other)
+        write_proved(lose, state, tmp_path / "b.safetensors", BaseByName("no/such-base"))
+
+
+def test_somebody_elses_folder_is_not_replaced(model, state, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "photo.jpg").write_bytes(b"a")
+    with pytest.raises(ConfigError, match="no folder of peft's"):
+        write_proved(FORMATS.load("peft"), state, tmp_path / "a", LoadedBase(model))
+    assert (tmp_path / "a" / "photo.jpg").read_bytes() == b"a"
 
 
 def test_a_proved_folder_takes_an_older_ones_place(model, state, tmp_path: Path) -> None:

@@ -263,12 +263,13 @@ def test_the_original_names_of_layers(path: str, original: str) -> None:
 def proved(family: str, precision: str, folder: Path) -> Iterator[tuple[str, AdapterState, Verification]]:
     """Every format that is for a reader, in each of its readers' hands."""
     model = slim_base(family)
-    state = moved_on(model, targets=".")
     weights = LoadedBase(model)
     whole = BaseWeights(family, dict(weights.weights))
-    expected = Merged(state, whole.weights)
+    states = {kind: moved_on(model, kind, targets=".") for kind in ("dora", "lora")}
     for name in FORMATS:
         form = FORMATS.load(name)
+        state = states["lora" if name == "lora" else "dora"]
+        expected = Merged(state, whole.weights)
         target = folder / f"{name}{form.suffix}"
         for number, reader in enumerate(readers_of(name)):
             if number == 0:

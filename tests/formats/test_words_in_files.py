@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from dora_diffusion.adapters import AdapterState, NewWord
 from dora_diffusion.config import ExportConfig
-from dora_diffusion.formats import export, load_adapter
-from dora_diffusion.formats.words import bundled_tensors
+from dora_diffusion.formats import export, load_adapter, read_safetensors, write_safetensors
+from dora_diffusion.formats.words import write_embedding
 from dora_diffusion.registry import FORMATS
 
 ROWS = torch.randn(2, 256, generator=torch.Generator().manual_seed(0))
@@ -44,11 +44,16 @@ def test_every_format_takes_the_word_along_or_lays_it_beside(
         assert "sks.safetensors" in caplog.text
 
 
-def test_what_a1111_is_given() -> None:
-    """Its ``networks.py`` splits "bundle_emb.<name>.<rest>" and gives the rest to ``create_embedding_from_data``."""
-    state = moved_state("lora")
-    one = bundled_tensors(replace(state, word=NewWord("sks", {"text_encoder": ROWS})))
-    assert list(one) == ["bundle_emb.sks.string_to_param.*"]
-    two = bundled_tensors(replace(state, word=NewWord("sks", {"text_encoder": ROWS, "text_encoder_2": ROWS})))
-    assert list(two) == ["bundle_emb.sks.clip_l", "bundle_emb.sks.clip_g"]
-    assert bundled_tensors(state) == {}
+def test_a_bundle_of_onetrainers_is_read(taught: tuple[AdapterState, Path], tmp_path: Path) -> None:
+    tensors, header = read_safetensors(taught[1])
+    tensors = {key: value for key, value in tensors.items() if "lora_tokens" not in key}
+    write_safetensors(tmp_path / "a.safetensors", tensors | {"bundle_emb.bop.string_to_param.*": ROWS}, header)
+    word = load_adapter(tmp_path / "a.safetensors").word
+    assert word is not None and word.trigger == "bop" and torch.equal(word.rows["text_encoder"], ROWS)
+
+
+def test_sdxls_embedding_has_both_encoders(tmp_path: Path) -> None:
+    file = write_embedding(NewWord("<bop>", {"text_encoder": ROWS, "text_encoder_2": 2 * ROWS}), tmp_path / "x.pt")
+    assert file.name == "bop.safetensors"
+    found = load_file(file)
+    assert torch.equal(found["clip_l"], ROWS) and torch.equal(found["clip_g"], 2 * ROWS)

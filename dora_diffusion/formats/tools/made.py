@@ -10,10 +10,11 @@ from dora_diffusion.adapters import AdapterState, warn_if_other_base
 from dora_diffusion.adapters.changes import needs_base
 from dora_diffusion.adapters.lowrank import Fits, RankRule
 from dora_diffusion.errors import ConfigError
-from dora_diffusion.formats.adapters_on_disk import check_output, load_adapter
+from dora_diffusion.formats.adapters_on_disk import load_adapter
 from dora_diffusion.formats.approximation import told
 from dora_diffusion.formats.base_files import only
 from dora_diffusion.formats.base_weights import BaseByName
+from dora_diffusion.formats.export import check_output, save
 from dora_diffusion.registry import FORMATS
 
 
@@ -78,5 +79,5 @@ def needed_weights(states: Sequence[AdapterState], base: BaseByName) -> Mapping[
 
 
 def write(state: AdapterState, format_name: str, path: Path, base: BaseByName) -> None:
-    """Write ``state`` in a registered format. Raises: as ``Format.write``."""
-    FORMATS.load(format_name).write(state, path, base)
+    """Write ``state`` in a registered format, and prove the file. Raises: as ``formats.export.save``."""
+    save(state, format_name, path, base)

@@ -1,16 +1,23 @@
 """Writing a file that is proved before it has its name."""
 
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from dora_diffusion.adapters import AdapterState
-from dora_diffusion.errors import FormatError, MachineError
+from dora_diffusion.errors import ConfigError, FormatError, MachineError, ModelError
+from dora_diffusion.formats import kohya_file
 from dora_diffusion.formats.format import Base, Format, Precision
+from dora_diffusion.formats.peft_format import is_peft_folder
 from dora_diffusion.formats.verify.against import verify_against
-from dora_diffusion.formats.verify.compare import Verification
-from dora_diffusion.formats.verify.promises import readers_of
-from dora_diffusion.formats.verify.reading import read_adapter_file
+from dora_diffusion.formats.verify.compare import Merged, Verification, verify_all
+from dora_diffusion.formats.verify.promises import further_readers_of, readers_of
+from dora_diffusion.formats.verify.reading import BaseWeights, read_adapter_file
 from dora_diffusion.formats.verify.report import first_fault
+from dora_diffusion.registry import FAMILIES, READERS
 
 
 def write_proved(
@@ -19,12 +26,16 @@ def write_proved(
     """Write ``state`` beside ``output``, read it back as each reader does that the format is for, and then rename it.
 
     Returns:
-        What each of those readers makes of the file; nothing for a format that is judged otherwise.
+        What each of those readers makes of the file, and others that take such files.
 
     Raises:
-        FormatError: in one of its readers the file would give other weights; nothing is left, and an older file stays.
+        FormatError: in a reader the format is for the file would give other weights; nothing is left, and an older file
+            stays.
+        ConfigError: a folder is in the way that is none of the format's.
         AdapterError, ConfigError, ModelError, MachineError: as ``Format.write`` and ``verify_against`` say.
     """
+    if output.is_dir() and not is_peft_folder(output):
+        raise ConfigError(f"{output} is there and is no folder of {form.name}'s; give another --output.")
     # Under its own name in a folder of its own: some headers repeat the name.
     folder = output.with_name(f".{output.name}.unproved")
     shutil.rmtree(folder, ignore_errors=True)
@@ -37,18 +48,53 @@ def write_proved(
         fresh.replace(output)
     except OSError as error:
         raise MachineError(f"{output} cannot be written: {error.strerror or error}. Give another --output.") from None
+    except MachineError as error:
+        raise MachineError(str(error).replace(str(fresh), str(output))) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return found
 
 
 def _prove(form: Format, state: AdapterState, file: Path, base: Base) -> list[Verification]:
-    names = readers_of(form.name)
-    found = verify_against(read_adapter_file(file), state, base, names) if names else []
-    for one in found:
+    names = (*readers_of(form.name), *further_readers_of(form.name))
+    if not names:
+        return []
+    written = read_adapter_file(file)
+    if state.kind == "lora":  # adds the same to any base, so that none is needed to see it
+        weights = _Zeros(state)
+        family = _family(state, base)
+        readers = [READERS.load(name) for name in names]
+        found = verify_all(written, readers, BaseWeights(family, weights), Merged(state, weights))
+    else:
+        found = verify_against(written, state, base, names)
+    for one in found[: len(readers_of(form.name))]:
         if not one.is_right:
             raise FormatError(
                 f"The format {form.name!r} cannot carry this adapter to {one.reader}: {first_fault(one)}. Nothing was "
                 "written; export another format."
             )
     return found
+
+
+def _family(state: AdapterState, base: Base) -> str:
+    """The adapter's, as far as it can be told: a format whose names depend on it has asked for it as it wrote."""
+    try:
+        return kohya_file.family(state, base)
+    except (ConfigError, ModelError):
+        return next(iter(FAMILIES))
+
+
+class _Zeros(Mapping[str, Tensor]):
+    """A base of zeros with the layers of an adapter."""
+
+    def __init__(self, state: AdapterState):
+        self._state = state
+
+    def __getitem__(self, name: str) -> Tensor:
+        return torch.zeros(self._state.layers[name].weight_shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._state.layers)
+
+    def __len__(self) -> int:
+        return len(self._state.layers)
