@@ -13,7 +13,7 @@ from dora_diffusion.adapters.changes import OnLayer, counted, weight_change
 from dora_diffusion.adapters.fingerprint import TOLERANCE
 from dora_diffusion.adapters.lowrank import Fit, Fits, RankRule, layer_seed, low_rank, whole
 from dora_diffusion.adapters.plain_lora import svd_facts
-from dora_diffusion.adapters.state import AdapterState, Fingerprint, LayerState
+from dora_diffusion.adapters.state import AdapterState, Fingerprint, LayerState, NewWord
 from dora_diffusion.errors import AdapterError
 
 
@@ -83,7 +83,13 @@ def combine(
     triggers = ", ".join(dict.fromkeys(state.metadata["trigger"] for state in states if "trigger" in state.metadata))
     metadata = _shared_metadata(states) | svd_facts("sum", told) | ({"trigger": triggers} if triggers else {})
     base_name = next((state.base_name for state in states if state.base_name), "")
-    return AdapterState("lora", layers, base_name, fingerprint, metadata), told
+    word = next(iter(words.values())) if len(words := learnt_words(states)) == 1 else None
+    return AdapterState("lora", layers, base_name, fingerprint, metadata, word), told
+
+
+def learnt_words(states: Sequence[AdapterState]) -> dict[str, NewWord]:
+    """The words that the adapters learnt, by trigger: a sum keeps one, and has no place for several."""
+    return {state.word.trigger: state.word for state in states if state.word is not None}
 
 
 def bases_differ(first: Fingerprint, second: Fingerprint) -> bool:

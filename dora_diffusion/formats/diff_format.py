@@ -31,7 +31,7 @@ class DiffFormat:
     """Writes and reads full differences."""
 
     name = "diff"
-    readers = "ComfyUI, Forge"
+    readers = "ComfyUI, Forge, A1111, LyCORIS"
     suffix = ".safetensors"
     needs_base = True
     carries_words = False

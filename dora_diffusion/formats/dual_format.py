@@ -1,4 +1,4 @@
-"""One file for diffusers, ComfyUI and Forge, exact in each: the older diffusers spelling, which all three know.
+"""One file for diffusers and ComfyUI, exact in each: the older diffusers spelling, which both know.
 
     attention of the UNet, X = unet.<...>.attn1.processor.to_q  (to_out.0: processor.to_out)
         X_lora.down.weight, X_lora.up.weight, X.lora_magnitude_vector.weight, X.dora_scale
@@ -7,9 +7,10 @@
     text encoders, X = text_encoder[_2].text_model.encoder.layers.0.<...>
         X.lora_A.weight, X.lora_B.weight, X.lora_magnitude_vector.weight, X.dora_scale
 
-diffusers drops every ``dora_scale`` with a warning and reads the magnitude; ComfyUI and Forge read ``dora_scale``,
-which is compensated for their norm (see ``comfyui_format``), and log that they do not know the magnitude. alpha / rank
-is folded into ``up``. No key of the UNet may hold "lora_A": diffusers decides by the first one how to read all of them.
+diffusers drops every ``dora_scale`` with a warning and reads the magnitude; ComfyUI reads ``dora_scale``, which is
+compensated for its norm (see ``comfyui_format``), and logs that it does not know the magnitude. Forge would read it
+too, but takes a file of which more than twelve keys match nothing for another model's. alpha / rank is folded into
+``up``. No key of the UNet may hold "lora_A": diffusers decides by the first one how to read all of them.
 No ``.alpha``: diffusers would look for kohya's names.
 """
 
@@ -34,10 +35,10 @@ from dora_diffusion.formats.words import own_tensors
 
 
 class DualFormat:
-    """Writes and reads files for diffusers, ComfyUI and Forge alike."""
+    """Writes and reads files for diffusers and ComfyUI alike."""
 
     name = "dual"
-    readers = "diffusers, ComfyUI, Forge"
+    readers = "diffusers, ComfyUI"
     suffix = ".safetensors"
     needs_base = True
     carries_words = True

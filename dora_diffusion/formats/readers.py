@@ -31,9 +31,8 @@ class Axis(Enum):
     UNTOLD = "norms without an axis (1-D)"
 
 
-_ROWS_IN_COMFYUI = (
-    "wrong: it divides by the norm of the base instead of that of the sum; export --format comfyui or dual"
-)
+_ROWS_IN_COMFYUI = "wrong: it divides by the norm of the base instead of that of the sum; export --format comfyui"
+_STRAYS = 12  # keys that match nothing, up to which Forge loads a file
 _DROPS = "as a plain LoRA: it drops dora_scale with a warning"
 _NOT_READ = "not read"
 
@@ -70,7 +69,7 @@ def readers(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> dict[st
     return {
         "diffusers": _diffusers(layout, axis, tensors, both),
         "ComfyUI": comfyui,
-        "Forge": comfyui,
+        "Forge": _forge(comfyui, tensors, both),
         "A1111": _a1111(layout, axis),
         "LyCORIS, sd-scripts": _lycoris(layout, axis, for_comfyui),
     }
@@ -97,6 +96,14 @@ def _comfyui(layout: Layout, axis: Axis | None, tensors: Mapping[str, Tensor], f
     if axis is Axis.UNTOLD:
         return "wrong: it takes norms without an axis for another one on square layers and skips the others"
     return RIGHT if axis is not Axis.ROWS or for_comfyui else _ROWS_IN_COMFYUI
+
+
+def _forge(comfyui: str, tensors: Mapping[str, Tensor], both: bool) -> str:
+    """ComfyUI's arithmetic, but a file with many keys that match nothing is another model's to it."""
+    strays = sum(_MAGNITUDE in key for key in tensors)
+    if both and strays > _STRAYS:
+        return f"not loaded: {strays} keys that only diffusers reads match nothing there; export --format comfyui"
+    return comfyui
 
 
 def _a1111(layout: Layout, axis: Axis | None) -> str:

@@ -1,6 +1,7 @@
 """``merge(config)``: a plain diffusers pipeline folder, or one checkpoint file, with the subject in its weights."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dora_diffusion.config import MergeConfig
 from dora_diffusion.errors import ConfigError, MachineError
 from dora_diffusion.formats import load_adapter
 from dora_diffusion.formats.base_files import open_base
+from dora_diffusion.formats.words import write_embedding
 from dora_diffusion.inference.device import PRECISIONS
 from dora_diffusion.inference.generate import base_name_for, load_for
 from dora_diffusion.inference.merge_checkpoint import MERGED, write_merged_checkpoint
@@ -19,6 +21,8 @@ from dora_diffusion.inference.merged_pipeline import MergedWeights
 from dora_diffusion.machine import check_writable
 from dora_diffusion.models import resolve
 from dora_diffusion.models.words import write_out_word
+
+logger = logging.getLogger(__name__)
 
 STAMP = "dora_diffusion_merge.json"
 
@@ -59,7 +63,8 @@ def _merge_checkpoint(config: MergeConfig, adapter: Path) -> Path:
     path = folder if folder.suffix == ".safetensors" else folder.with_name(f"{folder.name}.safetensors")
     check_writable(path.parent, 0)
     state = load_adapter(adapter)
-    base = open_base(base_name_for(config.pretrained_model_name_or_path, state))
+    name = base_name_for(config.pretrained_model_name_or_path, state)
+    base = open_base(name, allow_pickle=config.allow_pickle)
     if path.resolve() == Path(resolve(base.name)).resolve():
         raise ConfigError(f"{path} is the base itself; give another --output_dir.")
     if path.exists() and not _is_ours(path):
@@ -68,6 +73,13 @@ def _merge_checkpoint(config: MergeConfig, adapter: Path) -> Path:
     write_merged_checkpoint(
         base, state, path, strength=config.strength, dtype=PRECISIONS[config.precision], stamp=stamp
     )
+    if state.word is not None:
+        logger.warning(
+            "A checkpoint brings no tokenizer, so that it knows no new tokens: those of %r are in %s, an embedding for "
+            "its own folder.",
+            state.word.trigger,
+            write_embedding(state.word, path),
+        )
     return path
 
 

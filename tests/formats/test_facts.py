@@ -189,7 +189,7 @@ def test_the_file_of_a_run_is_right_in_diffusers_as_said(dora: Path) -> None:
         ("diffusers", {"diffusers"}),
         ("kohya", {"LyCORIS, sd-scripts"}),
         ("comfyui", {"ComfyUI", "Forge"}),
-        ("dual", {"diffusers", "ComfyUI", "Forge"}),
+        ("dual", {"diffusers", "ComfyUI"}),
         ("diff", {"ComfyUI", "Forge", "A1111", "LyCORIS, sd-scripts"}),
     ],
 )

@@ -9,9 +9,11 @@ from moved import moved_state
 from safetensors.torch import load_file
 
 from dora_diffusion.adapters import AdapterState, NewWord
-from dora_diffusion.config import ExportConfig
+from dora_diffusion.config import CombineConfig, ExportConfig, MergeConfig
 from dora_diffusion.formats import export, load_adapter, read_safetensors, write_safetensors
+from dora_diffusion.formats.tools import combine_files
 from dora_diffusion.formats.words import write_embedding
+from dora_diffusion.inference import merge
 from dora_diffusion.registry import FORMATS
 
 ROWS = torch.randn(2, 256, generator=torch.Generator().manual_seed(0))
@@ -57,3 +59,23 @@ def test_sdxls_embedding_has_both_encoders(tmp_path: Path) -> None:
     assert file.name == "bop.safetensors"
     found = load_file(file)
     assert torch.equal(found["clip_l"], ROWS) and torch.equal(found["clip_g"], 2 * ROWS)
+
+
+def test_a_checkpoint_has_the_word_beside_it(taught: tuple[AdapterState, Path], tmp_path: Path) -> None:
+    merged = merge(MergeConfig(adapter=taught[1], output_dir=tmp_path / "merged", single_file=True))
+    assert merged.name == "merged.safetensors"
+    assert torch.equal(load_file(tmp_path / "sks.safetensors")["emb_params"], ROWS)
+
+
+def test_a_sum_keeps_one_word_and_says_that_two_do_not_fit(taught: tuple[AdapterState, Path], tmp_path: Path) -> None:
+    plain, other = tmp_path / "plain.safetensors", tmp_path / "other.safetensors"
+    FORMATS.load("diffusers").write(moved_state("lora"), plain)
+    FORMATS.load("diffusers").write(replace(taught[0], word=NewWord("bop", {"text_encoder": ROWS})), other)
+    sums = {}
+    for name, second in (("one", plain), ("two", other)):
+        config = CombineConfig(adapters=[taught[1], second], output=tmp_path / f"{name}.safetensors", rank=4)
+        sums[name] = combine_files(config)
+    word = load_adapter(sums["one"].path).word
+    assert word is not None and word.trigger == "sks" and not any("words" in note for note in sums["one"].notes)
+    assert load_adapter(sums["two"].path).word is None
+    assert any("several words of their own (sks, bop)" in note for note in sums["two"].notes)

@@ -1,7 +1,7 @@
 """``combine``: several adapters of one base as a single file."""
 
 from dora_diffusion.adapters.changes import OnLayer, needs_base
-from dora_diffusion.adapters.combined import bases_differ, combine
+from dora_diffusion.adapters.combined import bases_differ, combine, learnt_words
 from dora_diffusion.config.tools import CombineConfig
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.formats.approximation import rule_of
@@ -14,6 +14,10 @@ NOT_ADDITIVE = (
 OTHER_BASES = (
     "warning: the adapters were trained on different bases; the sum is exact on neither. Expect wrong colours and "
     "contrast where a DoRA is among them."
+)
+SEVERAL_WORDS = (
+    "The adapters learnt several words of their own ({words}), and a file has place for one: none is in this file. "
+    "Export each adapter to a format without a place for words to have its embedding beside."
 )
 
 
@@ -35,4 +39,6 @@ def combine_files(config: CombineConfig, on_layer: OnLayer | None = None) -> Mad
     write(combined, config.format, config.output, base)
     notes = [NOT_ADDITIVE] if any(needs_base(state) for state in states) else []
     notes += [OTHER_BASES] if any(bases_differ(states[0].fingerprint, s.fingerprint) for s in states[1:]) else []
+    words = learnt_words(states)
+    notes += [SEVERAL_WORDS.format(words=", ".join(words))] if len(words) > 1 else []
     return Made(config.output, fits if rule else None, rule, tuple(notes))
