@@ -13,6 +13,8 @@ from slim_models import moved_on, slim_base
 from torch import Tensor
 
 from dora_diffusion.adapters import AdapterState
+from dora_diffusion.adapters.lowrank import RankRule
+from dora_diffusion.adapters.plain_lora import plain_lora
 from dora_diffusion.formats.base_weights import LoadedBase
 from dora_diffusion.formats.verify import Merged
 from dora_diffusion.registry import FORMATS
@@ -51,11 +53,12 @@ def states(base: BaseOnDisk) -> dict[str, AdapterState]:
 
 
 def exports(base: BaseOnDisk, folder: Path) -> Iterator[Exhibit]:
-    """Every registered format of every adapter."""
+    """Every registered format of every adapter; the format lora of the plain LoRA nearest to it."""
     folder.mkdir(parents=True)
-    for what, state in states(base).items():
+    for what, whole in states(base).items():
+        nearest, _ = plain_lora(whole, base.weights.weights, RankRule(rank=4))
         for name in FORMATS:
-            form = FORMATS.load(name)
+            form, state = FORMATS.load(name), nearest if name == "lora" else whole
             file = folder / f"{name}-{what}{form.suffix}"
             form.write(state, file, LoadedBase(base.model))
             yield Exhibit(f"{name} of {what}", base, file, state)
