@@ -1,6 +1,7 @@
 """``merge(config)``: a plain diffusers pipeline folder with the subject in its weights."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from dora_diffusion.inference.generate import load_for
 from dora_diffusion.inference.merged_pipeline import MergedWeights
 from dora_diffusion.machine import check_writable
 from dora_diffusion.models.words import write_out_word
+
+logger = logging.getLogger(__name__)
 
 STAMP = "dora_diffusion_merge.json"
 
@@ -41,6 +44,8 @@ def merge(config: MergeConfig) -> Path:
     MergedWeights(base, keep=0).switch(state, config.strength)
     if base.word is not None:
         write_out_word(base.pipe, base.word)
+        trigger = base.word.trigger
+        logger.warning("In this pipeline the trigger %r is called %s: write that.", trigger, base.word.marked(trigger))
     base.to("cpu", PRECISIONS[config.precision])
     base.vae.to(PRECISIONS[config.precision])
     stamp = {
