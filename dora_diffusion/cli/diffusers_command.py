@@ -250,8 +250,17 @@ def differences(config: TrainConfig, given: frozenset[str]) -> str:
             continue
         ours, (sd, sdxl) = value_at(config, dotted), DEFAULTS[leaf]
         if not (_same(ours, sd) and _same(ours, sdxl)):
-            told.append(f"{leaf} {_shown(ours)} (there {_shown(sd)}{'' if sd == sdxl else f', SDXL {_shown(sdxl)}'})")
+            told.append(f"{leaf} {_shown(ours)} ({_there(ours, sd, sdxl)})")
     return f"Left open by this command, with other defaults in diffusers' scripts: {'; '.join(told)}." if told else ""
+
+
+def _there(ours: Any, sd: Any, sdxl: Any) -> str:
+    """What is another value there, and for which script."""
+    if sd == sdxl:
+        return f"there {_shown(sd)}"
+    if _same(ours, sd):
+        return f"there, for SDXL, {_shown(sdxl)}"
+    return f"there {_shown(sd)}, SDXL {_shown(sdxl)}"
 
 
 def _matters(leaf: str, config: TrainConfig) -> bool:

@@ -27,7 +27,10 @@ class LossConfig(Settings):
         None, "min-SNR's limit: timesteps with a higher signal-to-noise ratio count less; 5 is usual", gt=0
     )
     noise_offset: float = identity(
-        0.0, "share of noise that is the same all over a channel: brighter and darker pictures; 0.05 is usual", ge=0
+        0.0,
+        "share of noise that is the same all over a channel: brighter and darker pictures; 0.05 is usual",
+        ge=0,
+        le=1,
     )
     min_timestep: int = identity(0, "lowest timestep that is drawn", ge=0)
     max_timestep: int | None = identity(

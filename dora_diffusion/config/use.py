@@ -117,6 +117,7 @@ class EvaluateConfig(Settings):
     held_out_data_dir: Path | None = free(
         None, "other photos of the subject, not trained on; left out, the training photos are compared with one another"
     )
+    class_noun: str | None = free(None, "its class, 'mug'; left out, the one its run was told")
     description: str | None = free(
         None, "the subject in words the base knows, 'red striped mug'; left out, its main colour as the eye sees it"
     )

@@ -45,7 +45,7 @@ def taught(config: EvaluateConfig) -> Taught:
     state = load_adapter(config.adapter)
     run = _run_settings(config.adapter)
     _check_base(state)
-    kind = _kind(state, run)
+    kind = _kind(config, state, run)
     return Taught(
         config.adapter,
         subject_words(state, kind),
@@ -83,14 +83,14 @@ def _check_base(state: AdapterState) -> None:
         )
 
 
-def _kind(state: AdapterState, run: TrainConfig | None) -> str:
-    noun = state.metadata.get("class_noun") or (run.data.class_noun if run else None) or ""
+def _kind(config: EvaluateConfig, state: AdapterState, run: TrainConfig | None) -> str:
+    noun = config.class_noun or state.metadata.get("class_noun") or (run.data.class_noun if run else None) or ""
     if noun in CLASSES:
         return noun
     if not noun:
         raise ConfigError(
             "The adapter does not say what class its subject is, and evaluation measures against that class. "
-            "Train it with --class_noun (for example: --class_noun mug)."
+            "Give --class_noun (for example: --class_noun mug)."
         )
     raise ConfigError(
         f"The eye that judges pictures does not know the class {noun!r}; it knows the {len(CLASSES)} of the toy world: "

@@ -51,6 +51,8 @@ def merge(config: MergeConfig) -> Path:
     MergedWeights(base, keep=0).switch(state, config.strength)
     if base.word is not None:
         write_out_word(base.pipe, base.word)
+        trigger = base.word.trigger
+        logger.warning("In this pipeline the trigger %r is called %s: write that.", trigger, base.word.marked(trigger))
     base.to("cpu", PRECISIONS[config.precision])
     base.vae.to(PRECISIONS[config.precision])
     _write(base.pipe, folder, _stamp(config.adapter, base.name, config.strength, state))

@@ -34,10 +34,8 @@ class Word:
     plain: Mapping[str, tuple[Any, nn.Embedding]]
 
     def marked(self, prompt: str) -> str:
-        """``prompt`` with the trigger, wherever it stands as a word, as the tokenizers know it: ``<sks>``."""
-        bare = re.escape(bare_trigger(self.trigger))
-        mark = token_names(self.trigger, 1)[0]
-        return re.sub(rf"<{bare}>|(?<![\w<]){bare}(?![\w>])", lambda _: mark, prompt, flags=re.IGNORECASE)
+        """``prompt`` as the tokenizers know it."""
+        return mark(self.trigger, prompt)
 
 
 class TokenEmbedding(nn.Embedding):
@@ -71,6 +69,13 @@ class TokenEmbedding(nn.Embedding):
         return torch.where(is_new[..., None], new.to(known.dtype), known)
 
 
+def mark(trigger: str, prompt: str) -> str:
+    """``prompt`` with the trigger, wherever it stands as a word, as a new token: ``<sks>``."""
+    bare = re.escape(bare_trigger(trigger))
+    token = token_names(trigger, 1)[0]
+    return re.sub(rf"<{bare}>|(?<![\w<]){bare}(?![\w>])", lambda _: token, prompt, flags=re.IGNORECASE)
+
+
 def bare_trigger(trigger: str) -> str:
     """The word as CLIP's tokenizers read it: in small letters, without marks around it."""
     return trigger.strip("<>").lower()
@@ -78,8 +83,8 @@ def bare_trigger(trigger: str) -> str:
 
 def token_names(trigger: str, count: int) -> list[str]:
     """What the tokens of a word are called."""
-    mark = f"<{bare_trigger(trigger)}>"
-    return [mark, *(f"{mark}_{k}" for k in range(1, count))]
+    first = f"<{bare_trigger(trigger)}>"
+    return [first, *(f"{first}_{k}" for k in range(1, count))]
 
 
 def start_rows(pipe: Any, components: list[str], text: str, count: int, seed: int) -> dict[str, Tensor]:

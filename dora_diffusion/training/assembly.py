@@ -31,10 +31,12 @@ from dora_diffusion.training.optim import learning_rate_schedule
 from dora_diffusion.training.prior import class_images, given_class_images
 from dora_diffusion.training.prior_prediction import PriorPrediction
 from dora_diffusion.training.published import published_as
+from dora_diffusion.training.remarks import remarks
 from dora_diffusion.training.subject_photos import (
     find_subject,
     load_subject,
     missing_trigger,
+    photo_remarks,
     subject_digests,
     subject_facts,
 )
@@ -84,10 +86,15 @@ def assemble(
     data = config.data
     files = find_subject(data, paths)
     if message := missing_trigger(data, files):
+        if config.adapter.new_tokens:
+            raise ConfigError(f"{message} New tokens for it would never be learnt.")
         tell(Note(message))
     with memory_told("loading the base", remedies.when_loading(config)):
         base = _load(config, accelerator)
     resolution = data.resolution or base.native_resolution
+    # Before class images, which take minutes.
+    for remark in (*remarks(config, base), *photo_remarks(data, resolution)):
+        tell(Note(remark))
     chunk = config.run.train_batch_size * accelerator.num_processes
     photos = load_subject(data, files, resolution, chunk)
     prior = _prior(base, config, resolution, photos, accelerator, tell, should_stop)

@@ -5,9 +5,11 @@ from pathlib import Path
 import yaml
 
 from dora_diffusion.config import TrainConfig
-from dora_diffusion.formats import write_bytes
+from dora_diffusion.formats import WEIGHTS_NAME, write_bytes
+from dora_diffusion.formats.diffusers_format import TOKENS
 from dora_diffusion.inference.picture import read_settings
 from dora_diffusion.models import BaseModel
+from dora_diffusion.models.words import mark, token_names, tokenizer_of
 
 
 def write_card(folder: Path, config: TrainConfig, base: BaseModel, step: int) -> Path:
@@ -19,7 +21,8 @@ def write_card(folder: Path, config: TrainConfig, base: BaseModel, step: int) ->
 
 def card(folder: Path, config: TrainConfig, base: BaseModel, step: int) -> str:
     """The card's text: a header that the hub reads, then prose."""
-    adapter, prior, prompt = config.adapter, config.prior, config.data.prompt()
+    adapter, prior = config.adapter, config.prior
+    prompt, call = (_marked(config, text) for text in (config.data.prompt(), config.data.trigger))
     # A folder is no base that the hub knows, and its name would be refused there.
     known = {} if Path(base.name).is_dir() else {"base_model": base.name}
     header = {
@@ -43,7 +46,7 @@ def card(folder: Path, config: TrainConfig, base: BaseModel, step: int) -> str:
 # {prompt}
 
 A {adapter.kind} adapter for {base.name} that was taught one subject by DreamBooth.
-Write `{config.data.trigger}` in a prompt to call it.
+Write `{call}` in a prompt to call it.{_own_tokens(config)}
 
 {pictures}
 
@@ -52,8 +55,8 @@ import torch
 from diffusers import {base.family.pipeline}
 {_embedded(base.name)}
 pipe = {base.family.pipeline}.{_loader(base.name)}({_source(base.name)}, dtype=torch.float32)
-pipe.load_lora_weights("{folder.name}")  # this folder
-image = pipe("{prompt}").images[0]
+pipe.load_lora_weights("{folder.name}")  # this folder; needs the package peft
+{_tokens_loaded(config, base, folder)}image = pipe("{prompt}").images[0]
 ```
 
 Trained for {step} steps of {run.train_batch_size} x {run.gradient_accumulation_steps} photos at {resolution} px,
@@ -61,6 +64,31 @@ rank {adapter.rank} on {adapter.targets}{text_encoder}, {optim.optimizer} at {op
 seed {run.seed}. Every setting is in `config.yaml`, which runs again as it is. The magnitudes belong to this base
 checkpoint; on another one the subject will look wrong.
 """
+
+
+def _marked(config: TrainConfig, prompt: str) -> str:
+    """``prompt`` as diffusers takes it: a trigger with tokens of its own stands in angle brackets."""
+    return mark(config.data.trigger, prompt) if config.adapter.new_tokens else prompt
+
+
+def _own_tokens(config: TrainConfig) -> str:
+    count = config.adapter.new_tokens
+    if not count:
+        return ""
+    tokens = "a token of its own, which is" if count == 1 else f"{count} tokens of its own, which are"
+    return f" It has {tokens} in the adapter's file."
+
+
+def _tokens_loaded(config: TrainConfig, base: BaseModel, folder: Path) -> str:
+    """The lines that give diffusers the trigger's own tokens."""
+    if not config.adapter.new_tokens:
+        return ""
+    token = token_names(config.data.trigger, 1)[0]
+    lines = ["from safetensors.torch import load_file", f'tokens = load_file("{folder.name}/{WEIGHTS_NAME}")']
+    for component in base.text_encoders():
+        own = f"text_encoder=pipe.{component}, tokenizer=pipe.{tokenizer_of(component)}"
+        lines.append(f'pipe.load_textual_inversion(tokens["{TOKENS}{component}"], token="{token}", {own})')
+    return "\n".join([*lines, ""])
 
 
 def _text_encoders(base: BaseModel) -> str:

@@ -107,10 +107,22 @@ def average_gradients(accelerator: Accelerator, gradients: list[torch.Tensor]) -
 
 
 def start_trackers(accelerator: Accelerator, settings: dict[str, Any]) -> None:
-    """Hand the run's settings to the trackers, flattened to what they can show."""
-    if accelerator.trackers or accelerator.log_with:
-        os.environ.setdefault("WANDB_SILENT", "true")
+    """Hand the run's settings to the trackers, flattened to what they can show.
+
+    Raises:
+        MachineError: one of them cannot begin: nobody is logged in, its server is not there.
+    """
+    if not (accelerator.trackers or accelerator.log_with):
+        return
+    os.environ.setdefault("WANDB_SILENT", "true")
+    try:
         accelerator.init_trackers("dora_diffusion", config={name: str(value) for name, value in settings.items()})
+    except Exception as error:  # each tracker has errors of its own
+        names = ", ".join(str(getattr(kind, "value", kind)) for kind in accelerator.log_with)
+        first = (str(error).splitlines() or ["no message"])[0].rstrip(".")
+        raise MachineError(
+            f"The tracker cannot begin (--report_to {names}): {first}. Set it up first, or leave --report_to out."
+        ) from None
 
 
 def show_pictures(accelerator: Accelerator, pictures: Mapping[str, Sequence[Image.Image]], step: int) -> None:

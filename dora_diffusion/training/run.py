@@ -41,7 +41,6 @@ from dora_diffusion.training.planner import WORTH_TELLING, Planner
 from dora_diffusion.training.preview import draw_previews, pictures_by_prompt, validation_prompts
 from dora_diffusion.training.published import published_as, published_weights
 from dora_diffusion.training.recovery import Recovery
-from dora_diffusion.training.remarks import remarks
 from dora_diffusion.training.run_folder import RunFolder
 from dora_diffusion.training.sentinels import Sentinels, Watched
 from dora_diffusion.training.stepper import Losses, Stepper
@@ -85,13 +84,13 @@ def train(config: TrainConfig, on_event: OnEvent = ignore, should_stop: ShouldSt
         return _already_finished(folder, hub, tell)
     OPTIMIZERS.load(config.optim.optimizer).check(config.optim, accelerator.device)
     points = [] if config.run.overwrite else folder.resume_points()
+    for note in notes_on(config):
+        tell(Note(note))
     try:
         with memory_told("putting the run together", remedies.when_assembling(config)):
             parts = assemble(config, paths, accelerator, tell, should_stop)
     except StoppedEarlyError:
         return _stopped_early(folder, tell)
-    for remark in (*notes_on(config), *remarks(config, parts.base)):
-        tell(Note(remark))
     _resume(points, parts.progress, tell)
     _keep_attention(parts, config)
     if config.run.plan_only:
@@ -210,6 +209,7 @@ class _Run:
             loss = self.recovery.step().total
             planned = self.planner.end_step(self.config.run.max_train_steps - done)
         self.tell(planned)
+        self.tell(Note(f"The plan is for {self.base.name} ({self.base.family.name})."))
         return TrainResult(self.folder.path, self.folder.path / WEIGHTS_NAME, done, True, loss, planned)
 
     def go(self, should_stop: ShouldStop) -> TrainResult:

@@ -1,13 +1,14 @@
 """The subject's photos with their captions, buckets and masks, as the settings want them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dora_diffusion.config import DataConfig
 from dora_diffusion.data.buckets import Shape, automatic_buckets
 from dora_diffusion.data.captions import METADATA, Caption, Captions, find_captions, tell_origins
+from dora_diffusion.data.checks import check_photos, folder_findings
 from dora_diffusion.data.masks import MaskFolder, MaskOf, alpha_mask
 from dora_diffusion.data.views import Photos
 from dora_diffusion.training.digests import NOTHING, Digests, digests_of_files, digests_of_texts
@@ -109,6 +110,17 @@ def subject_facts(data: DataConfig, files: SubjectFiles, photos: Photos) -> dict
         where = "the photos' transparency" if data.use_alpha_mask else str(data.mask_data_dir)
         facts["masks"] = f"{where}, {data.unmasked_weight:g} outside"
     return facts
+
+
+def photo_remarks(data: DataConfig, resolution: int) -> Iterator[str]:
+    """One sentence on photos that would hurt the result, if there are such: ``doctor`` has the others."""
+    assert data.instance_data_dir is not None
+    reports = check_photos(data.instance_data_dir, resolution)
+    findings = [finding for report in reports for finding in report.findings] + folder_findings(reports)
+    hurting = [finding.message for finding in findings if finding.severity == "warning"]
+    if hurting:
+        more = f" (one of {len(hurting)})" if len(hurting) > 1 else ""
+        yield f"{hurting[0]}{more} See: dora-diffusion doctor --instance_data_dir {data.instance_data_dir}"
 
 
 def missing_trigger(data: DataConfig, files: SubjectFiles) -> str | None:

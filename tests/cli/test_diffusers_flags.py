@@ -225,6 +225,7 @@ def test_a_command_of_the_scripts_is_told_what_differs() -> None:
         "train_batch_size 1 (there 4)",
         "max_train_steps 500 (there one epoch)",
         "resolution unset (there 512, SDXL 1024)",
+        "adam_weight_decay 0.01 (there, for SDXL, 0.0001)",
     ):
         assert part in told
     assert "text_encoder_lr" not in told and "validation_steps" not in told

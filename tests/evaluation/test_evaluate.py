@@ -21,7 +21,7 @@ from dora_diffusion.errors import DoraError
 from dora_diffusion.evaluation import evaluate
 from dora_diffusion.evaluation.evaluate import REPORT, SHEET
 from dora_diffusion.evaluation.figures import FIGURES
-from dora_diffusion.evaluation.taught import subject_words
+from dora_diffusion.evaluation.taught import subject_words, taught
 from dora_diffusion.formats import WEIGHTS_NAME
 from dora_diffusion.formats.diffusers_format import DIFFUSERS
 from dora_diffusion.toybox.eye import Seen
@@ -215,6 +215,8 @@ def test_bad_input(refuse: Any, tmp_path: Path, repository: Path, no_model: None
     unnamed = write_run(tmp_path / "unnamed", photos, class_noun="")
     (unnamed / "config.yaml").unlink()
     assert "does not say what class its subject is" in refuse("--adapter", unnamed, "--instance_data_dir", photos)
+    named = taught(EvaluateConfig(adapter=unnamed, instance_data_dir=photos, class_noun="mug"))
+    assert named.kind == "mug"
 
 
 def test_the_same_base_under_its_path_is_no_other(tmp_path: Path, repository: Path, eye: None) -> None:

@@ -87,7 +87,9 @@ def test_the_gradient_is_that_of_the_vectors_alone(toybox) -> None:  # type: ign
     assert toybox.pipe.text_encoder.get_input_embeddings().weight.grad is None
 
 
-def test_live_merged_written_and_plain_diffusers_draw_the_same(run: Path, tmp_path: Path) -> None:
+def test_live_merged_written_and_plain_diffusers_draw_the_same(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Measured: 3e-6 between any two; without its word the adapter is 0.3 away."""
     state = load_adapter(run)
     live = load_base("toybox")
@@ -99,6 +101,7 @@ def test_live_merged_written_and_plain_diffusers_draw_the_same(run: Path, tmp_pa
     assert apart(draw_tensor(merged, [PROMPT, "a mug"], [0, 1], DRAWN), expected) < 1e-4
 
     folder = merge(MergeConfig(adapter=run, output_dir=tmp_path / "merged"))
+    assert "the trigger 'sks' is called <sks>: write that" in caplog.text
     written = load_base(str(folder))
     marked = [PROMPT.replace("sks", "<sks>"), "a mug"]
     assert apart(draw_tensor(written, marked, [0, 1], DRAWN), expected) < 1e-4
@@ -184,10 +187,36 @@ def test_after_its_share_of_the_run_the_word_stays_as_it_is(tmp_path: Path) -> N
     assert not torch.equal(one, two) and torch.equal(two, three) and torch.equal(three, four)
 
 
-def test_a_word_that_no_caption_has_is_noticed(tmp_path: Path) -> None:
+def test_a_word_that_no_caption_has_is_refused(tmp_path: Path) -> None:
     data = {"instance_prompt": "a photo of a teapot"}
+    with pytest.raises(ConfigError, match="'sks' is in no caption.*New tokens for it would never be learnt"):
+        run_it(small_config(tmp_path / "run", 4, data=data, adapter={"new_tokens": 2}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_tokens_that_nothing_depends_on_are_noticed(tmp_path: Path) -> None:
+    """In a word of other letters the trigger is no word of its own."""
+    data = {"instance_prompt": "a photo of a masksy teapot"}
     with pytest.raises(TrainingError, match=r"text_encoder\.tokens\.0.*had no gradient"):
         run_it(small_config(tmp_path / "run", 4, data=data, adapter={"new_tokens": 2}))
+
+
+def test_the_cards_lines_draw_the_subject_in_plain_diffusers(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code in the run's README, as it stands there but for the drawing."""
+    text = (run / "README.md").read_text(encoding="utf-8")
+    assert "Write `<sks>` in a prompt to call it. It has 2 tokens of its own" in text
+    code = text.split("```python")[1].split("```")[0].replace("image = pipe", "drawn = lambda text, **how: pipe")
+    code = code.replace('("a photo of <sks> teapot").images[0]', "(text, **how)")
+    monkeypatch.chdir(run.parent)
+    names: dict[str, object] = {}
+    exec(compile(code, "card", "exec"), names)
+    plain = load_base("toybox")
+    plain.pipe = names["pipe"]
+    plain.pipe.set_progress_bar_config(disable=True)  # type: ignore[attr-defined]
+    ours = load_base("toybox")
+    inject_state(ours, load_adapter(run))
+    marked = PROMPT.replace("sks", "<sks>")
+    assert apart(draw_tensor(plain, [marked], [0], DRAWN), draw_tensor(ours, [PROMPT], [0], DRAWN)) < 1e-4
 
 
 def test_a_common_word_may_be_the_trigger_of_new_tokens(tmp_path: Path) -> None:

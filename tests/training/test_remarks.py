@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from training_runs import Heard, run_it, small_config
+from training_runs import Heard, run_it, small_config, small_prior
 
 from dora_diffusion.config import DataConfig, RunConfig, TrainConfig
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.inference.picture import read_settings
 from dora_diffusion.models import BaseModel, load_base
 from dora_diffusion.training import preview
-from dora_diffusion.training.events import Note, RunStarted
+from dora_diffusion.training.events import ClassImages, Note, RunStarted
 from dora_diffusion.training.preview import validation_prompts
 from dora_diffusion.training.remarks import remarks
 
@@ -95,3 +95,34 @@ def test_a_resolution_far_from_the_bases_own(
     found = list(remarks(small_config(tmp_path / "run", data={"resolution": resolution}), base))
     expected = f"The resolution {resolution} is far from the 128 pixels that toybox was trained on."
     assert found == ([expected] if told else [])
+
+
+def test_a_preset_of_another_family_is_told_before_class_images_are_drawn(tmp_path: Path) -> None:
+    heard = Heard()
+    settings = small_config(tmp_path / "run", 1, prior=small_prior(tmp_path / "class"))
+    run_it(settings.model_copy(update={"preset": "sdxl-person-12gb"}), heard)
+    kinds = [type(event) for event in heard]
+    (mismatch,) = [
+        k for k, e in enumerate(heard) if isinstance(e, Note) and "is for bases of the family sdxl" in e.message
+    ]
+    assert mismatch < kinds.index(ClassImages)
+
+
+def test_a_plan_says_for_which_base(tmp_path: Path) -> None:
+    heard = Heard()
+    run_it(small_config(tmp_path / "run", 3, run={"plan_only": True}), heard)
+    assert [note.message for note in heard.of(Note)][-1] == "The plan is for toybox (sd1)."
+
+
+def test_photos_that_hurt_are_told_once_with_where_to_look(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(3):
+        Image.new("RGB", (40, 40), (30 * number, 0, 0)).save(photos / f"{number}.png")
+    heard = Heard()
+    run_it(small_config(tmp_path / "run", 1, data={"instance_data_dir": photos}), heard)
+    told = [note.message for note in heard.of(Note) if "doctor" in note.message]
+    assert len(told) == 1 and "0.png" in told[0] and f"dora-diffusion doctor --instance_data_dir {photos}" in told[0]
+    heard = Heard()
+    run_it(small_config(tmp_path / "sound", 1), heard)
+    assert not [note for note in heard.of(Note) if "doctor" in note.message]

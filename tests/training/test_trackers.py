@@ -136,3 +136,14 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_way_to_get_it(
     with pytest.raises(MachineError, match="--report_to wandb.*trackers"):
         run_it(small_config(tmp_path / "run", run={"report_to": "wandb"}))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tracker_that_cannot_begin_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As wandb where nobody is logged in."""
+
+    def nobody(*_: object, **__: object) -> None:
+        raise RuntimeError("No API key configured. Use 'log in'\nmore")
+
+    monkeypatch.setattr("accelerate.Accelerator.init_trackers", nobody)
+    with pytest.raises(MachineError, match=r"tensorboard\): No API key configured. Use 'log in'. Set it up"):
+        run_it(small_config(tmp_path / "run", run={"report_to": "tensorboard"}))

@@ -96,13 +96,21 @@ class Life(Sentinel):
             raise TrainingError(
                 f"{_some(still)} had a gradient and did not move in {record.watched} steps: the update is lost before "
                 "it arrives (a learning rate far too small, a parameter that was cast, or an optimizer that does not "
-                "hold it). Raise --learning_rate or --text_encoder_lr, or take --optimizer adamw."
+                f"hold it). {self._faster()}"
             )
         if frozen and record.watched == STEPS:
             raise TrainingError(
                 f"The learning rate of {' and '.join(frozen)} was 0 in all of the first {STEPS} steps: nothing moved. "
                 "Check --lr_scheduler, --lr_warmup_steps and the learning rates."
             )
+
+    def _faster(self) -> str:
+        optim = self.watched.config.optim
+        if optim.optimizer == "prodigy" and optim.learning_rate < 0.1:
+            return (
+                f"prodigy is meant with --learning_rate 1, got {optim.learning_rate:g}; start again with --overwrite."
+            )
+        return "Raise --learning_rate or --text_encoder_lr, or take --optimizer adamw."
 
     def _trained(self) -> set[str]:
         """The components that are still trained: a text encoder may be stopped on the way."""
