@@ -6,7 +6,7 @@ import yaml
 
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.formats import WEIGHTS_NAME, write_bytes
-from dora_diffusion.formats.diffusers_format import TOKENS
+from dora_diffusion.formats.words import OWN
 from dora_diffusion.inference.picture import read_settings
 from dora_diffusion.models import BaseModel
 from dora_diffusion.models.words import mark, token_names, tokenizer_of
@@ -87,7 +87,7 @@ def _tokens_loaded(config: TrainConfig, base: BaseModel, folder: Path) -> str:
     lines = ["from safetensors.torch import load_file", f'tokens = load_file("{folder.name}/{WEIGHTS_NAME}")']
     for component in base.text_encoders():
         own = f"text_encoder=pipe.{component}, tokenizer=pipe.{tokenizer_of(component)}"
-        lines.append(f'pipe.load_textual_inversion(tokens["{TOKENS}{component}"], token="{token}", {own})')
+        lines.append(f'pipe.load_textual_inversion(tokens["{OWN}{component}"], token="{token}", {own})')
     return "\n".join([*lines, ""])
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from dora_diffusion.adapters import AdapterState, NewWord
 from dora_diffusion.config import CombineConfig, ExportConfig, MergeConfig
 from dora_diffusion.formats import export, load_adapter, read_safetensors, write_safetensors
+from dora_diffusion.formats.facts import facts
 from dora_diffusion.formats.tools import combine_files
 from dora_diffusion.formats.words import write_embedding
 from dora_diffusion.inference import merge
@@ -79,3 +80,10 @@ def test_a_sum_keeps_one_word_and_says_that_two_do_not_fit(taught: tuple[Adapter
     assert word is not None and word.trigger == "sks" and not any("words" in note for note in sums["one"].notes)
     assert load_adapter(sums["two"].path).word is None
     assert any("several words of their own (sks, bop)" in note for note in sums["two"].notes)
+
+
+def test_inspect_tells_of_the_tokens(taught: tuple[AdapterState, Path], tmp_path: Path) -> None:
+    FORMATS.load("diffusers").write(moved_state("dora"), tmp_path / "plain.safetensors")
+    plain, found = facts(tmp_path / "plain.safetensors"), facts(taught[1])
+    assert (plain["new_tokens"], found["new_tokens"]) == (None, {"sks": 2})
+    assert found["parameters"] - plain["parameters"] == ROWS.numel()
