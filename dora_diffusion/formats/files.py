@@ -4,8 +4,9 @@ import contextlib
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,8 +18,9 @@ from dora_diffusion.errors import FormatError, MachineError
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write beside the target, flush to the disk, rename over it.
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, beside the target; after the block it is flushed to the disk and renamed over it.
 
     Raises:
         MachineError: the folder cannot be written to, or the disk is full; the old file is untouched.
@@ -27,7 +29,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with fresh.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(path)
@@ -39,6 +41,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):  # its folder may be a file
             fresh.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole, or not at all. Raises: MachineError: as ``written_whole``."""
+    with written_whole(path) as file:
+        file.write(content)
 
 
 def safetensors_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:

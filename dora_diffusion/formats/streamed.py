@@ -1,8 +1,6 @@
 """A safetensors file larger than memory: one tensor at a time is made, written and forgotten."""
 
-import contextlib
 import json
-import os
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,7 +9,7 @@ import torch
 from safetensors.torch import _TYPES as DTYPES
 from torch import Tensor
 
-from dora_diffusion.errors import MachineError
+from dora_diffusion.formats.files import written_whole
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _DIGITS = 20  # of the largest offset; a header is padded with spaces, so that it can be given room before it is known
@@ -29,36 +27,17 @@ def stream_safetensors(
     facts = {"__metadata__": dict(sorted({"format": "pt", **metadata}.items()))}
     room = len(_header(facts)) + sum(len(json.dumps(name).encode()) + 5 * _DIGITS + 60 for name in order)
     room += -room % 8
-    fresh = path.with_name(f".{path.name}.writing")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            file.write(struct.pack("<Q", room) + b" " * room)
-            entries, at = {}, 0
-            for name in order:
-                tensor = tensors[name].detach().cpu().contiguous()
-                file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
-                end = at + tensor.nbytes
-                entries[name] = {
-                    "dtype": _NAMES[tensor.dtype],
-                    "shape": list(tensor.shape),
-                    "data_offsets": [at, end],
-                }
-                at = end
-            text = _header({**facts, **entries})
-            file.seek(8)
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError as error:
-        raise MachineError(
-            f"{path} cannot be written: {error.strerror or error}. "
-            "Free some space, or choose a folder you may write to."
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):  # its folder may be a file
-            fresh.unlink(missing_ok=True)
+    with written_whole(path) as file:
+        file.write(struct.pack("<Q", room) + b" " * room)
+        entries, at = {}, 0
+        for name in order:
+            tensor = tensors[name].detach().cpu().contiguous()
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+            end = at + tensor.nbytes
+            entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [at, end]}
+            at = end
+        file.seek(8)
+        file.write(_header({**facts, **entries}))
 
 
 def _header(content: Mapping[str, object]) -> bytes:
