@@ -11,7 +11,7 @@ from dora_diffusion.config import InspectConfig
 from dora_diffusion.errors import ConfigError, some_of
 
 _SHOWN = 6  # of a long list
-_ELSEWHERE = ("layers", "readers", "relative_change", "layers_of_another_base")
+_ELSEWHERE = ("metadata", "layers", "readers", "relative_change", "layers_of_another_base")
 
 
 def run(arguments: list[str]) -> int:
@@ -40,7 +40,8 @@ def describe(path: Path, base_name: str | None = None) -> dict[str, Any]:
 def summary(report: dict[str, Any]) -> Iterator[str]:
     """What holds of the whole adapter, and who reads the file right."""
     told = {key: value for key, value in report.items() if key not in _ELSEWHERE and value not in (None, [], {})}
-    yield from (f"{key:>17}: {_short(value)}" for key, value in (told | _of_updates(report)).items())
+    told["metadata"] = {key: value for key, value in report["metadata"].items() if key != "settings"}  # a page of JSON
+    yield from (f"{key:>17}: {_short(value)}" for key, value in (told | _of_updates(report)).items() if value)
     yield from (f"{f'in {reader}':>22}: {verdict}" for reader, verdict in report["readers"].items())
 
 

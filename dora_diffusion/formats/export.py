@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +12,8 @@ from dora_diffusion.adapters.lowrank import RankRule
 from dora_diffusion.adapters.plain_lora import plain_lora
 from dora_diffusion.config import ExportConfig
 from dora_diffusion.config.files import read_yaml
-from dora_diffusion.config.ranks import Ranks
 from dora_diffusion.errors import ConfigError
-from dora_diffusion.formats.adapters_on_disk import load_adapter
+from dora_diffusion.formats.adapters_on_disk import WEIGHTS_NAME, load_adapter
 from dora_diffusion.formats.approximation import rule_of, told
 from dora_diffusion.formats.base_weights import BaseByName, weights_for
 from dora_diffusion.formats.format import Base, Format, Precision
@@ -44,7 +43,7 @@ def export(config: ExportConfig, on_proved: OnProved | None = None) -> Path:
     """
     if config.adapter is None:
         raise ConfigError("Which adapter? Give --adapter with a run folder or an adapter file.")
-    check_output(config.output, FORMATS.load(config.format))
+    check_output(config.output, FORMATS.load(config.format), [config.adapter])
     given = config.pretrained_model_name_or_path
     base = BaseByName(given) if given else None
     state = load_adapter(config.adapter, base)
@@ -71,11 +70,12 @@ def save(
     """
     format_: Format = FORMATS.load(format_name)
     found = write_proved(format_, state, output, base, precision)
-    if state.word is not None and not format_.carries_words:
+    if state.word is not None and format_name != "diffusers":
+        lacking = "also" if format_.carries_words else "not in this file: they are"
         logger.warning(
-            "Readers of %s find no new tokens in such a file: those of %r are in %s, an embedding for its own folder.",
-            format_name,
+            "The new tokens of the trigger %r are %s in %s, for the embeddings folder of ComfyUI, A1111 or Forge.",
             state.word.trigger,
+            lacking,
             write_embedding(state.word, output),
         )
     return found
@@ -91,8 +91,8 @@ def _settings(adapter: Path) -> dict[str, str]:
 
 
 def _nearest_lora(state: AdapterState, base: Base, rule: RankRule) -> AdapterState:
-    """A LoRA is as near to itself as can be, whatever the ranks' default."""
-    if state.kind == "lora" and rule == rule_of(Ranks()):
+    """A LoRA of no higher rank than is asked for is as near to itself as can be."""
+    if is_within(state, rule):
         return state
     weights = weights_for(state, base, "A plain LoRA") if needs_base(state) else {}
     lora, fits = plain_lora(state, weights, rule)
@@ -100,8 +100,17 @@ def _nearest_lora(state: AdapterState, base: Base, rule: RankRule) -> AdapterSta
     return lora
 
 
-def check_output(output: Path, format_: Format) -> None:
-    """Raises: ConfigError: the output is not what the format writes."""
+def is_within(state: AdapterState, rule: RankRule) -> bool:
+    """Whether a LoRA has the ranks asked for already, where nothing finer was asked."""
+    small = all(layer.rank <= rule.rank for layer in state.layers.values())
+    return state.kind == "lora" and small and rule == RankRule(rule.rank)
+
+
+def check_output(output: Path, format_: Format, adapters: Sequence[Path] = ()) -> None:
+    """Raises: ConfigError: the output is not what the format writes, or is one of the ``adapters`` it is made from."""
+    sources = {path.resolve() for path in adapters} | {(path / WEIGHTS_NAME).resolve() for path in adapters}
+    if output.resolve() in sources:
+        raise ConfigError(f"{output} is the adapter itself, which would be gone; give another --output.")
     if format_.suffix and output.suffix != format_.suffix:
         raise ConfigError(f"The output is a {format_.suffix} file, got {output}.")
     if not format_.suffix and output.suffix:

@@ -86,7 +86,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         why = str(error).splitlines()[0].removeprefix("Error while deserializing header: ")
         raise FormatError(
-            f"{path} is no whole safetensors file ({why}); it may have been cut off as it was written or downloaded."
+            f"{path} is no whole safetensors file ({why}); it is of another kind, or was cut off as it was "
+            "written or downloaded."
         ) from None
 
 

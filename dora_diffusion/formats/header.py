@@ -18,7 +18,7 @@ from dora_diffusion.adapters import AdapterState, Fingerprint
 from dora_diffusion.errors import FormatError
 
 PREFIX = "dora_diffusion."
-_OWN = ("kind", "base_name", "fingerprint", "layout", "dora_norm")
+_OWN = ("new_tokens", "kind", "base_name", "fingerprint", "layout", "dora_norm")
 _ARCHITECTURES = {
     "sd1": "stable-diffusion-v1",
     "sd2": "stable-diffusion-v2-512",
@@ -30,7 +30,7 @@ _VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sd2_v": "sd_v2_v", "sdxl": "sdxl_b
 
 def own_header(state: AdapterState) -> dict[str, str]:
     """Everything of ``state`` that is no tensor."""
-    word = {} if state.word is None else {f"{PREFIX}trigger": state.word.trigger}
+    word = {} if state.word is None else {f"{PREFIX}trigger": state.word.trigger, f"{PREFIX}new_tokens": _count(state)}
     return (
         {f"{PREFIX}{key}": value for key, value in state.metadata.items()}
         | word
@@ -40,6 +40,10 @@ def own_header(state: AdapterState) -> dict[str, str]:
             f"{PREFIX}fingerprint": json.dumps(state.fingerprint, separators=(",", ":")),
         }
     )
+
+
+def _count(state: AdapterState) -> str:
+    return str(len(next(iter(state.word.rows.values())))) if state.word is not None else "0"
 
 
 def read_own(path: Path, header: Mapping[str, str]) -> tuple[str, Fingerprint, dict[str, str]]:

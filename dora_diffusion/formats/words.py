@@ -12,6 +12,7 @@ have none, and the word lies beside them as an embedding, which A1111, ComfyUI a
     clip_l, clip_g                                   (n, dim): SDXL's
 """
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,12 +20,17 @@ from pathlib import Path
 from torch import Tensor
 
 from dora_diffusion.adapters import AdapterState, NewWord
-from dora_diffusion.errors import FormatError
-from dora_diffusion.formats.files import write_safetensors
+from dora_diffusion.errors import ConfigError, FormatError
+from dora_diffusion.formats.files import read_safetensors, write_safetensors
 from dora_diffusion.formats.header import PREFIX
+
+logger = logging.getLogger(__name__)
 
 OWN = f"{PREFIX}lora_tokens."
 _CLIP = {"text_encoder": "clip_l", "text_encoder_2": "clip_g"}
+
+
+NEW_TOKENS = "new_tokens"  # in the header: how many the trigger had, wherever they are
 
 
 def own_tensors(state: AdapterState) -> dict[str, Tensor]:
@@ -33,14 +39,17 @@ def own_tensors(state: AdapterState) -> dict[str, Tensor]:
 
 
 def write_embedding(word: NewWord, path: Path) -> Path:
-    """The word alone beside the adapter at ``path``, for the embeddings folders of A1111, ComfyUI and Forge.
+    """The word alone, in a folder ``embeddings`` beside the adapter at ``path``.
 
-    Its name is the word that prompts use.
+    A1111, ComfyUI and Forge each have a folder of that name, and call an embedding by its file's name: the trigger.
 
     Raises:
+        ConfigError: a file of that name is there and is no such embedding.
         MachineError: the disk.
     """
-    file = path.with_name(f"{word.trigger.strip('<>')}.safetensors")
+    file = path.parent / "embeddings" / f"{word.trigger.strip('<>')}.safetensors"
+    if file.exists() and not set(read_safetensors(file)[0]) <= {"emb_params", *_CLIP.values()}:
+        raise ConfigError(f"{file} is there and is no embedding of a word; give another --output.")
     write_safetensors(file, _by_clip(word, "emb_params"), {f"{PREFIX}trigger": word.trigger})
     return file
 
@@ -69,6 +78,14 @@ def take_word(
     Raises:
         FormatError: it is not whole, or there are several.
     """
+    if (count := header.get(f"{PREFIX}{NEW_TOKENS}")) and not any(word_of(key) for key in tensors):
+        logger.warning(
+            "The trigger %r of %s had %s new tokens of its own, which are not in this file: without them it means "
+            "something else. Use the run's own file, or the format diffusers.",
+            header.get(f"{PREFIX}trigger", ""),
+            path,
+            count,
+        )
     found = {key: word for key in tensors if (word := word_of(key)) is not None}
     left = {key: value for key, value in tensors.items() if key not in found}
     if not found:

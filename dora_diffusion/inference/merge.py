@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from dora_diffusion.adapters import AdapterState
 from dora_diffusion.config import MergeConfig
+from dora_diffusion.config.guidance import STAMP
 from dora_diffusion.errors import ConfigError, MachineError
 from dora_diffusion.formats import load_adapter
 from dora_diffusion.formats.base_files import open_base
@@ -23,8 +24,6 @@ from dora_diffusion.models import resolve
 from dora_diffusion.models.words import write_out_word
 
 logger = logging.getLogger(__name__)
-
-STAMP = "dora_diffusion_merge.json"
 
 
 def merge(config: MergeConfig) -> Path:
@@ -77,8 +76,8 @@ def _merge_checkpoint(config: MergeConfig, adapter: Path) -> Path:
     )
     if state.word is not None:
         logger.warning(
-            "A checkpoint brings no tokenizer, so that it knows no new tokens: those of %r are in %s, an embedding for "
-            "its own folder.",
+            "A checkpoint brings no tokenizer, so that it knows no new tokens: those of the trigger %r are in %s, for "
+            "the embeddings folder of ComfyUI, A1111 or Forge.",
             state.word.trigger,
             write_embedding(state.word, path),
         )

@@ -6,6 +6,7 @@ CLIP's end mark (49407), where the hub's say 2 and transformers then takes the h
 the same as long as no token was added.
 """
 
+import json
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -49,9 +50,22 @@ def load_single_file(
     family = _family_of(shapes, name)
     prediction_type = prediction_type or ("v_prediction" if "v_pred" in shapes else _told_prediction(file))
     configuration = configurations / family.configuration(prediction_type)
+    _check_size(shapes, configuration, name, family)
     pipe = load_quietly(name, lambda: _load_whole(family, file, configuration, dtype))
     set_schedule(pipe, prediction_type, "ztsnr" in shapes)
     return family, pipe
+
+
+def _check_size(shapes: Shapes, configuration: Path, name: str, family: Family) -> None:
+    """Raises: ModelError: the UNet is not as wide as the family's."""
+    unet = json.loads((configuration / "unet" / "config.json").read_text(encoding="utf-8"))
+    first = shapes.get("model.diffusion_model.input_blocks.0.0.weight", (unet["block_out_channels"][0],))
+    if first[0] != unet["block_out_channels"][0]:
+        raise ModelError(
+            f"{name} has the names of {family.name} and is of another size than the published models ({first[0]} "
+            f"channels instead of {unet['block_out_channels'][0]}): one file does not say how such a model is made. "
+            "Use its folder in diffusers' layout."
+        )
 
 
 def family_of_file(file: Path, name: str, allow_pickle: bool = False) -> Family:
@@ -84,7 +98,8 @@ def _read_shapes(file: Path, name: str, allow_pickle: bool) -> Shapes:
     except Exception as error:  # a broken pickle fails in any way it likes
         why = first_line(error).removeprefix("Error while deserializing header: ")
         raise ModelError(
-            f"{name} is no whole checkpoint file ({why}); it may have been cut off as it was written or downloaded."
+            f"{name} is no whole checkpoint file ({why}); it is of another kind, or was cut off as it was "
+            "written or downloaded."
         ) from None
 
 

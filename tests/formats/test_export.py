@@ -13,13 +13,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from dora_diffusion.adapters import AdapterState, merged_weights
-from dora_diffusion.config import ExportConfig
+from dora_diffusion.config import ConvertConfig, ExportConfig, ResizeConfig
 from dora_diffusion.errors import AdapterError, ConfigError, FormatError, ModelError
 from dora_diffusion.formats import WEIGHTS_NAME, export, load_adapter
 from dora_diffusion.formats.base_weights import BaseByName
 from dora_diffusion.formats.diffusers_format import DIFFUSERS
 from dora_diffusion.formats.header import modelspec_header, network_header
 from dora_diffusion.formats.rounding import BOUNDS
+from dora_diffusion.formats.tools import convert_file, resize_file
 from dora_diffusion.models import load_base, resolve
 from dora_diffusion.registry import FORMATS
 
@@ -109,7 +110,11 @@ def test_a_base_that_is_given_is_the_one_that_is_read(run: Path, tmp_path: Path)
 
 def test_a_lora_is_exported_and_proved_without_a_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     DIFFUSERS.write(moved_state("lora"), tmp_path / "run.safetensors")
-    monkeypatch.setattr(BaseByName, "weights", property(lambda base: pytest.fail(f"{base.name} was asked for")))
+
+    def nowhere(base: BaseByName) -> None:
+        raise ModelError(f"{base.name} is nowhere")
+
+    monkeypatch.setattr(BaseByName, "weights", property(nowhere))
     for name in ("diffusers", "peft", "kohya"):
         output = tmp_path / ("x" + FORMATS.load(name).suffix)
         export(ExportConfig(adapter=tmp_path / "run.safetensors", format=name, output=output))
@@ -238,3 +243,20 @@ def test_families_are_told_as_a1111_tells_them_apart(
     spec = modelspec_header(told, Path("a.safetensors"), family, "diffusers")
     assert spec["modelspec.architecture"] == architecture and spec["modelspec.resolution"] == "512x512"
     assert spec["modelspec.prediction_type"] == {"epsilon": "epsilon", "v_prediction": "v"}[prediction_type]
+
+
+@pytest.mark.parametrize("named", ["run", "file"])
+def test_the_adapter_itself_is_not_written_over(named: str, run: Path, tmp_path: Path) -> None:
+    file = run / WEIGHTS_NAME
+    before = file.read_bytes()
+    with pytest.raises(ConfigError, match="is the adapter itself"):
+        export(ExportConfig(adapter=run if named == "run" else file, format="kohya", output=file))
+    with pytest.raises(ConfigError, match="is the adapter itself"):
+        resize_file(ResizeConfig(adapter=run, rank=2, output=file))
+    assert file.read_bytes() == before
+
+
+def test_a_full_change_gets_the_ranks_that_lora_has_by_default(run: Path, tmp_path: Path) -> None:
+    export(ExportConfig(adapter=run, format="diff", output=tmp_path / "diff.safetensors"))
+    convert_file(ConvertConfig(adapter=tmp_path / "diff.safetensors", format="lora", output=tmp_path / "l.safetensors"))
+    assert max(layer.rank for layer in load_adapter(tmp_path / "l.safetensors").layers.values()) == 32

@@ -57,7 +57,8 @@ class TestConvert:
         made = convert_file(ConvertConfig(adapter=files["dora"], output=tmp_path / "x.safetensors"))
         before, after = load_file(files["dora"]), load_file(made.path)
         assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
-        assert made.fits is None and made.to_text() == str(tmp_path / "x.safetensors")
+        assert made.fits is None
+        assert made.to_text() == f"Read back by the rules of: diffusers.\n{tmp_path / 'x.safetensors'}"
 
     def test_as_a_plain_lora_and_what_that_leaves_out(self, files: dict[str, Path], tmp_path: Path) -> None:
         asked = ConvertConfig(adapter=files["dora"], output=tmp_path / "x.safetensors", plain_lora=True, rank=12)
@@ -66,7 +67,8 @@ class TestConvert:
         assert found.kind == "lora" and {layer.rank for layer in found.layers.values()} == {12}
         real = distance(changes(found), changes(load_adapter(files["dora"])))
         assert made.fits is not None and made.fits.residual == pytest.approx(real, rel=1e-3)
-        first, path = made.to_text().splitlines()
+        first, proved, path = made.to_text().splitlines()
+        assert proved == "Read back by the rules of: diffusers."
         assert first.startswith(f"72 layers of rank 12; of the change of the weights {100 * real:.3g} % is left out (")
         assert path == str(made.path) and float(found.metadata["svd_residual"]) == pytest.approx(real, rel=1e-3)
         assert found.metadata["trigger"] == "sks"

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from dora_diffusion.adapters import AdapterState, NewWord
 from dora_diffusion.config import CombineConfig, ExportConfig, MergeConfig
+from dora_diffusion.errors import ConfigError
 from dora_diffusion.formats import export, load_adapter, read_safetensors, write_safetensors
 from dora_diffusion.formats.facts import facts
 from dora_diffusion.formats.tools import combine_files
@@ -37,14 +38,26 @@ def test_every_format_takes_the_word_along_or_lays_it_beside(
     output = tmp_path / f"exported{format_.suffix}"
     export(ExportConfig(adapter=taught[1], format=name, output=output))
     word = load_adapter(output).word
-    beside = tmp_path / "sks.safetensors"
+    beside = tmp_path / "embeddings" / "sks.safetensors"
     if format_.carries_words:
         assert word is not None and word.trigger == "sks" and torch.equal(word.rows["text_encoder"], ROWS)
+    else:
+        assert word is None and "had 2 new tokens of its own, which are not in this file" in caplog.text
+    if name == "diffusers":
         assert not beside.exists()
     else:
-        assert word is None
         assert torch.equal(load_file(beside)["emb_params"], ROWS)
-        assert "sks.safetensors" in caplog.text
+        assert str(beside) in caplog.text
+
+
+def test_an_adapter_called_like_its_trigger_is_not_overwritten(
+    taught: tuple[AdapterState, Path], tmp_path: Path
+) -> None:
+    export(ExportConfig(adapter=taught[1], format="kohya", output=tmp_path / "sks.safetensors"))
+    assert load_adapter(tmp_path / "sks.safetensors").kind == "dora"
+    (tmp_path / "embeddings" / "sks.safetensors").write_bytes((tmp_path / "sks.safetensors").read_bytes())
+    with pytest.raises(ConfigError, match="is no embedding of a word"):
+        export(ExportConfig(adapter=taught[1], format="kohya", output=tmp_path / "other.safetensors"))
 
 
 def test_a_bundle_of_onetrainers_is_read(taught: tuple[AdapterState, Path], tmp_path: Path) -> None:
@@ -57,7 +70,7 @@ def test_a_bundle_of_onetrainers_is_read(taught: tuple[AdapterState, Path], tmp_
 
 def test_sdxls_embedding_has_both_encoders(tmp_path: Path) -> None:
     file = write_embedding(NewWord("<bop>", {"text_encoder": ROWS, "text_encoder_2": 2 * ROWS}), tmp_path / "x.pt")
-    assert file.name == "bop.safetensors"
+    assert file == tmp_path / "embeddings" / "bop.safetensors"
     found = load_file(file)
     assert torch.equal(found["clip_l"], ROWS) and torch.equal(found["clip_g"], 2 * ROWS)
 
@@ -65,7 +78,7 @@ def test_sdxls_embedding_has_both_encoders(tmp_path: Path) -> None:
 def test_a_checkpoint_has_the_word_beside_it(taught: tuple[AdapterState, Path], tmp_path: Path) -> None:
     merged = merge(MergeConfig(adapter=taught[1], output_dir=tmp_path / "merged", single_file=True))
     assert merged.name == "merged.safetensors"
-    assert torch.equal(load_file(tmp_path / "sks.safetensors")["emb_params"], ROWS)
+    assert torch.equal(load_file(tmp_path / "embeddings" / "sks.safetensors")["emb_params"], ROWS)
 
 
 def test_a_sum_keeps_one_word_and_says_that_two_do_not_fit(taught: tuple[AdapterState, Path], tmp_path: Path) -> None:

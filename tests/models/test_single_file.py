@@ -15,7 +15,7 @@ from small_models import FAMILIES, small_configurations, small_pipeline, weights
 
 from dora_diffusion.errors import ConfigError, ModelError
 from dora_diffusion.models import BaseModel, load_base
-from dora_diffusion.models.single_file import CONFIGURATIONS
+from dora_diffusion.models.single_file import CONFIGURATIONS, load_single_file
 
 
 @pytest.fixture(scope="module")
@@ -209,11 +209,17 @@ def test_a_file_has_no_variants(setting: dict[str, str], checkpoint: Callable[..
 def test_a_cut_file_and_one_of_another_kind(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     file = checkpoint("sd1")
     file.write_bytes(file.read_bytes()[:-100])
-    with pytest.raises(ModelError, match=r"is no whole checkpoint file \(.*; it may have been cut off"):
+    with pytest.raises(ModelError, match=r"is no whole checkpoint file \(.*; it is of another kind, or was cut off"):
         load_base(str(file))
     (tmp_path / "notes.txt").write_text("none")
     with pytest.raises(ModelError, match=r"a single file must be \.safetensors, got \.txt"):
         load_base(str(tmp_path / "notes.txt"))
+
+
+def test_a_model_of_another_size_is_told_apart(checkpoint: Callable[..., Path]) -> None:
+    """Without its own configuration a small model has the names of the published one and other shapes."""
+    with pytest.raises(ModelError, match="is of another size than the published models .* diffusers' layout"):
+        load_single_file(checkpoint("sd1"), "small", dtype=torch.float32, prediction_type=None, allow_pickle=False)
 
 
 def test_a_pickle_is_refused_unless_allowed(small: dict[str, Any], configurations: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def combine_files(config: CombineConfig, on_layer: OnLayer | None = None) -> Mad
         ConfigError: fewer than two adapters, a base that is not known, or the output is not what the format writes.
         FormatError, ModelError, AdapterError, MachineError: files, base or disk are not fit.
     """
-    check_format(config.format, config.output)
+    check_format(config.format, config.output, config.adapters)
     if len(config.adapters) < 2:
         raise ConfigError(f"Which adapters? Give at least two after --adapters, got {len(config.adapters)}.")
     states = [read(path, config.pretrained_model_name_or_path) for path in config.adapters]
@@ -36,9 +36,9 @@ def combine_files(config: CombineConfig, on_layer: OnLayer | None = None) -> Mad
     base = base_of(states, config.pretrained_model_name_or_path)
     weights = config.weights or [1.0] * len(states)
     combined, fits = combine(states, weights, needed_weights(states, base), rule, on_layer)
-    write(combined, config.format, config.output, base)
+    proved = write(combined, config.format, config.output, base)
     notes = [NOT_ADDITIVE] if any(needs_base(state) for state in states) else []
     notes += [OTHER_BASES] if any(bases_differ(states[0].fingerprint, s.fingerprint) for s in states[1:]) else []
     words = learnt_words(states)
     notes += [SEVERAL_WORDS.format(words=", ".join(words))] if len(words) > 1 else []
-    return Made(config.output, fits if rule else None, rule, tuple(notes))
+    return Made(config.output, fits if rule else None, rule, tuple(notes), proved)

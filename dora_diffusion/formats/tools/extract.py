@@ -37,8 +37,8 @@ def extract_models(config: ExtractConfig, on_layer: OnLayer | None = None) -> Ma
     state, fits = extract(config.kind, names, base.weights, tuned.weights, rule, on_layer)
     metadata = {**base.schedule, **tuned.schedule, **state.metadata, "tuned_model": tuned.name}
     state = replace(state, base_name=base.name, metadata=metadata)
-    write(state, config.format, config.output, BaseByName(base.name))
-    return Made(config.output, fits, rule, tuple(_left_out(base, tuned, set(names))))
+    proved = write(state, config.format, config.output, BaseByName(base.name))
+    return Made(config.output, fits, rule, tuple(_left_out(base, tuned, set(names))), proved)
 
 
 def _targeted(base: BaseFiles, tuned: BaseFiles, target: str) -> list[str]:

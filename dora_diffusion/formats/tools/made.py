@@ -27,22 +27,25 @@ class Made:
         fits: how near each layer is to what it stands for; None where nothing was approximated.
         rule: the ranks that were asked for.
         notes: whatever else the user should know, whole sentences.
+        proved: the readers in whose hands the file gives the weights it should.
     """
 
     path: Path
     fits: Fits | None = None
     rule: RankRule | None = None
     notes: tuple[str, ...] = ()
+    proved: tuple[str, ...] = ()
 
     def to_text(self) -> str:
         """What is told, the path last."""
         rows = [] if self.fits is None else told(self.fits, self.rule)
-        return "\n".join([*rows, *self.notes, str(self.path)])
+        proved = [f"Read back by the rules of: {', '.join(self.proved)}."] if self.proved else []
+        return "\n".join([*rows, *self.notes, *proved, str(self.path)])
 
 
-def check_format(format_name: str, output: Path) -> None:
-    """Raises: ConfigError: the output is not what the format writes."""
-    check_output(output, FORMATS.load(format_name))
+def check_format(format_name: str, output: Path, adapters: Sequence[Path | None] = ()) -> None:
+    """Raises: ConfigError: the output is not what the format writes, or is one of the ``adapters`` it is made from."""
+    check_output(output, FORMATS.load(format_name), [path for path in adapters if path is not None])
 
 
 def read(adapter: Path | None, given: str | None) -> AdapterState:
@@ -78,6 +81,10 @@ def needed_weights(states: Sequence[AdapterState], base: BaseByName) -> Mapping[
     return weights
 
 
-def write(state: AdapterState, format_name: str, path: Path, base: BaseByName) -> None:
-    """Write ``state`` in a registered format, and prove the file. Raises: as ``formats.export.save``."""
-    save(state, format_name, path, base)
+def write(state: AdapterState, format_name: str, path: Path, base: BaseByName) -> tuple[str, ...]:
+    """Write ``state`` in a registered format; the readers in whose hands it was proved.
+
+    Raises:
+        as ``formats.export.save``.
+    """
+    return tuple(one.reader for one in save(state, format_name, path, base) if one.is_right)

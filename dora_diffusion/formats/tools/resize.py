@@ -15,7 +15,7 @@ def resize_file(config: ResizeConfig, on_layer: OnLayer | None = None) -> Made:
         ConfigError: no adapter or no rank was given, its base is not known, or the output is not the format's.
         FormatError, ModelError, AdapterError, MachineError: file, base or disk are not fit.
     """
-    check_format(config.format, config.output)
+    check_format(config.format, config.output, [config.adapter])
     if not config.any_given():
         raise ConfigError("Which rank? Give --rank, or --energy or --error for a rank by layer.")
     state = read(config.adapter, config.pretrained_model_name_or_path)
@@ -23,5 +23,5 @@ def resize_file(config: ResizeConfig, on_layer: OnLayer | None = None) -> Made:
     rule = RankRule(config.rank or largest, config.energy, config.error)
     base = base_of([state], config.pretrained_model_name_or_path)
     resized, fits = resize(state, needed_weights([state], base), rule, on_layer)
-    write(resized, config.format, config.output, base)
-    return Made(config.output, fits, rule)
+    proved = write(resized, config.format, config.output, base)
+    return Made(config.output, fits, rule, proved=proved)

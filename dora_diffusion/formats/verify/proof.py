@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dora_diffusion.adapters import AdapterState
-from dora_diffusion.errors import ConfigError, FormatError, MachineError, ModelError
+from dora_diffusion.errors import AdapterError, ConfigError, FormatError, MachineError, ModelError
 from dora_diffusion.formats import kohya_file
 from dora_diffusion.formats.format import Base, Format, Precision
 from dora_diffusion.formats.peft_format import is_peft_folder
@@ -56,18 +56,20 @@ def write_proved(
 
 
 def _prove(form: Format, state: AdapterState, file: Path, base: Base) -> list[Verification]:
-    names = (*readers_of(form.name), *further_readers_of(form.name))
+    names = readers_of(form.name)
     if not names:
         return []
     written = read_adapter_file(file)
-    if state.kind == "lora":  # adds the same to any base, so that none is needed to see it
+    try:
+        found = verify_against(written, state, base, (*names, *further_readers_of(form.name)))
+    except (ConfigError, ModelError, AdapterError):
+        if state.kind != "lora":
+            raise
+        # It adds the same to any base, so that none is needed to see that, by the readers it is for.
         weights = _Zeros(state)
-        family = _family(state, base)
         readers = [READERS.load(name) for name in names]
-        found = verify_all(written, readers, BaseWeights(family, weights), Merged(state, weights))
-    else:
-        found = verify_against(written, state, base, names)
-    for one in found[: len(readers_of(form.name))]:
+        found = verify_all(written, readers, BaseWeights(_family(state, base), weights), Merged(state, weights))
+    for one in found[: len(names)]:
         if not one.is_right:
             raise FormatError(
                 f"The format {form.name!r} cannot carry this adapter to {one.reader}: {first_fault(one)}. Nothing was "

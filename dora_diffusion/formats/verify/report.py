@@ -24,7 +24,10 @@ def notes(found: Verification) -> list[str]:
     if found.refusal:
         return [f"loads nothing: {found.refusal}."]
     said = [f"{remark}." for remark in found.remarks]
-    kinds = Counter(_kind(key) for key in found.left_over)
+    if _is_untouched(found):
+        return [*said, "reads nothing of it."]
+    # Ours are notes to ourselves: no other program is meant to read them.
+    kinds = Counter(_kind(key) for key in found.left_over if not key.startswith("dora_diffusion."))
     said += [f"leaves over {count} x {kind}" for kind, count in kinds.items()]
     said += [_layer(layer) for layer in found.wrong[:SHOWN]]
     if len(found.wrong) > SHOWN:
@@ -42,6 +45,8 @@ def first_fault(found: Verification) -> str:
 def _row(found: Verification) -> tuple[str, ...]:
     if found.refusal:
         return (found.reader, "refused", f"0/{found.expected}", "-", "-", "-", str(len(found.left_over)))
+    if _is_untouched(found):
+        return (found.reader, "not read", f"0/{found.expected}", "-", "-", "-", str(len(found.left_over)))
     return (
         found.reader,
         "right" if found.is_right else "WRONG",
@@ -51,6 +56,10 @@ def _row(found: Verification) -> tuple[str, ...]:
         f"{found.worst_rounding:.1e}" if found.worst_rounding else "-",
         str(len(found.left_over)),
     )
+
+
+def _is_untouched(found: Verification) -> bool:
+    return bool(found.layers) and not any(layer.taken for layer in found.layers)
 
 
 def _layer(layer: LayerCheck) -> str:
