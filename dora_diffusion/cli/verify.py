@@ -39,6 +39,8 @@ def run(arguments: list[str]) -> int:
         print(json.dumps(document | ({"picture": picture} if picture else {}), indent=2))
     else:
         print(table(found))
+        if residual := file.header.get("dora_diffusion.svd_residual"):
+            print(f"The file is a plain LoRA found by SVD, which left out {float(residual):.1%} of the change.")
         if picture:
             value = "equal" if picture["psnr"] is None else f"{picture['psnr']:.1f} dB"
             print(f"picture: {value}, ours on the left: {picture['file']}")

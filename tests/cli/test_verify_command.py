@@ -56,6 +56,22 @@ def test_a_lost_layer_is_named(folder: Path, capsys) -> None:
     assert "71/72" in out and "nothing of it is read" in out
 
 
+def test_what_a_plain_lora_leaves_out_is_told(folder: Path, capsys) -> None:
+    made = [
+        "export",
+        "--adapter",
+        str(folder / "run"),
+        "--format",
+        "lora",
+        "--output",
+        str(folder / "lora.safetensors"),
+    ]
+    assert main(made) == 0
+    assert any(line.split()[:2] == ["comfyui", "right"] for line in capsys.readouterr().err.splitlines())
+    assert verify(folder, "lora.safetensors", "--reader", "comfyui") == 2
+    assert "a plain LoRA found by SVD, which left out" in capsys.readouterr().out
+
+
 def test_json_is_one_document(folder: Path, capsys) -> None:
     assert verify(folder, "kohya.safetensors", "--json") == 0
     document = json.loads(capsys.readouterr().out)
