@@ -35,6 +35,11 @@ def adapter_file(path: Path) -> Path:
                 f"The run in {path} has not finished: it has checkpoints and no {WEIGHTS_NAME}. "
                 "Start it again to resume it."
             )
+        if path in checkpoints(path.parent):
+            raise FormatError(
+                f"{path} is a checkpoint, from which a run goes on, and no adapter yet. Give the run's folder: "
+                f"{path.parent}."
+            )
         raise FormatError(f"{path} holds no adapter: {WEIGHTS_NAME} is missing. Give a run folder or an adapter file.")
     if not path.is_file():
         raise FormatError(f"There is no adapter at {path}. Give a run folder or a .safetensors file.")

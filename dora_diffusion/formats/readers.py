@@ -108,10 +108,10 @@ def _forge(comfyui: str, tensors: Mapping[str, Tensor], both: bool) -> str:
 
 def _a1111(layout: Layout, axis: Axis | None) -> str:
     if layout not in (Layout.KOHYA, Layout.DIFFERENCE):
-        return "not read under these names; convert --plain_lora --format kohya"
+        return "not read under these names; export --format lora"
     if axis in (None, Axis.COLUMNS):
         return RIGHT
-    return "wrong: it knows norms per input column alone; convert --plain_lora --format kohya"
+    return "wrong: it knows norms per input column alone; export --format lora"
 
 
 def _lycoris(layout: Layout, axis: Axis | None, for_comfyui: bool) -> str:

@@ -111,10 +111,11 @@ def ask(reader: str, questions: Sequence[tuple[BaseOnDisk, Path]], folder: Path)
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(HERE)})
     if done.returncode:
         raise RuntimeError(f"{reader} could not be run:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return [_read(answer) for answer in answers]
+    return [read_answer(answer) for answer in answers]
 
 
-def _read(path: Path) -> Answer:
+def read_answer(path: Path) -> Answer:
+    """What a worker wrote."""
     with safe_open(path, "pt") as file:
         facts = json.loads(file.metadata()["facts"])
         return Answer({key: file.get_tensor(key) for key in file.keys()}, **facts)  # noqa: SIM118
