@@ -262,6 +262,7 @@ def test_a_file_that_is_no_adapter(refuse: Refuse, adapter: Path, here: Path) ->
     (here / "cut.safetensors").write_bytes(whole[:-100])
     save_file({"model.weight": torch.ones(2)}, here / "model.safetensors")
     (here / "run" / "checkpoint-5").mkdir(parents=True)
+    (here / "empty").mkdir()
     (here / "killed" / "final-5").mkdir(parents=True)  # its last checkpoint was written, its adapter was not
     for name in ("a.pt", "a.ckpt", "a.bin"):
         (here / name).write_bytes(whole)
@@ -273,7 +274,8 @@ def test_a_file_that_is_no_adapter(refuse: Refuse, adapter: Path, here: Path) ->
         "nothing": "There is no adapter at nothing",
         "run": "The run in run has not finished",
         "killed": "The run in killed has not finished",
-        "run/checkpoint-5": "holds no adapter: pytorch_lora_weights.safetensors is missing",
+        "run/checkpoint-5": "is a checkpoint, from which a run goes on, and no adapter yet. Give the run's folder: run",
+        "empty": "holds no adapter: pytorch_lora_weights.safetensors is missing",
     }
     for path, told in cases.items():
         assert told in refuse("inspect", path)
