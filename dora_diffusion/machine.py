@@ -2,7 +2,9 @@
 
 import os
 import platform
+import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -111,6 +113,22 @@ def memory() -> Memory:
     if limit is not None:
         total, available = min(total, limit[0]), min(available, max(0, limit[0] - limit[1]))
     return Memory(total / GIB, available / GIB)
+
+
+def peak_memory() -> int:
+    """Bytes: the most RAM that this process ever held, files it mapped counted; true to a megabyte or so."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    if sys.platform == "linux":  # ru_maxrss would count what the parent held when it started this process
+        line = re.search(r"^VmHWM:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+        if line is not None:
+            return int(line[1]) * 1024
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024  # kilobytes, but on a Mac
 
 
 def free_disk_gib(path: Path) -> float:

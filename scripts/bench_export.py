@@ -8,9 +8,9 @@ is its own. Prints a Markdown table; the exit status is 1 if an export failed.
 """
 
 import argparse
+import math
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -32,6 +32,14 @@ from dora_diffusion.models.single_file import CONFIGURATIONS
 from dora_diffusion.registry import FORMATS
 
 RANK = 16
+EXPORT = """
+import sys
+from dora_diffusion.cli import main
+from dora_diffusion.machine import peak_memory
+status = main(sys.argv[1:])
+print(peak_memory())
+sys.exit(status)
+"""
 
 
 def make_base(folder: Path) -> None:
@@ -94,26 +102,21 @@ def make_adapter(folder: Path, file: Path) -> int:
 def measure(format_name: str, adapter: Path, output: Path, threads: int) -> tuple[float, float, str]:
     """(seconds, peak GiB, what went wrong or nothing) of one export."""
     target = output / f"{format_name}{FORMATS.load(format_name).suffix}"
-    command = [sys.executable, "-m", "dora_diffusion.cli", "export", "--adapter", str(adapter), "--format", format_name]
+    command = ["export", "--adapter", str(adapter), "--format", format_name, "--output", str(target)]
     began = time.perf_counter()
-    process = subprocess.Popen(
-        [*command, "--output", str(target)],
+    ended = subprocess.run(
+        [sys.executable, "-c", EXPORT, *command],
         env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
+        check=False,
     )
-    assert process.stderr is not None
-    said = process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - began
     shutil.rmtree(target, ignore_errors=True)
     target.unlink(missing_ok=True)
-    return time.perf_counter() - began, _gib(used), said[-400:] if process.returncode else ""
-
-
-def _gib(used: resource.struct_rusage) -> float:
-    return used.ru_maxrss * 1024 / GIB
+    if ended.returncode:
+        return seconds, math.nan, ended.stderr[-400:]
+    return seconds, int(ended.stdout.splitlines()[-1]) / GIB, ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -224,3 +224,10 @@ def test_a_launched_process_knows_how_many_and_which(monkeypatch: pytest.MonkeyP
     assert machine.launched_processes() == 8 and not machine.is_first_process()
     monkeypatch.setenv("RANK", "0")
     assert machine.is_first_process()
+
+
+def test_peak_memory_is_this_process_own_and_not_that_of_who_started_it() -> None:
+    held = b"\1" * (300 * 2**20)
+    ask = "from dora_diffusion.machine import peak_memory; print(peak_memory())"
+    told = int(subprocess.run([sys.executable, "-c", ask], check=True, capture_output=True, text=True).stdout)
+    assert 2**20 < told < len(held) <= machine.peak_memory()

@@ -32,6 +32,11 @@ class NewWord:
     trigger: str
     rows: dict[str, Tensor]
 
+    @property
+    def count(self) -> int:
+        """How many tokens it has: as many in every text encoder."""
+        return len(next(iter(self.rows.values())))
+
 
 @dataclass(frozen=True)
 class AdapterState:

@@ -8,12 +8,10 @@ from dora_diffusion.config import EvaluateConfig, TrainConfig
 from dora_diffusion.config.files import load_yaml
 from dora_diffusion.data.photos import list_photos
 from dora_diffusion.errors import ConfigError, ModelError
-from dora_diffusion.formats import load_adapter
+from dora_diffusion.formats import SETTINGS_NAME, load_adapter
 from dora_diffusion.models import resolve
 from dora_diffusion.registry import did_you_mean
 from dora_diffusion.toybox.words import CLASSES, STYLES
-
-SETTINGS = "config.yaml"  # of a run's folder
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def subject_words(state: AdapterState, kind: str) -> str:
 
 
 def _run_settings(adapter: Path) -> TrainConfig | None:
-    path = (adapter if adapter.is_dir() else adapter.parent) / SETTINGS
+    path = (adapter if adapter.is_dir() else adapter.parent) / SETTINGS_NAME
     return load_yaml(TrainConfig, path) if path.is_file() else None
 
 

@@ -16,6 +16,7 @@ from dora_diffusion.formats.words import take_word
 from dora_diffusion.registry import FORMATS
 
 WEIGHTS_NAME = "pytorch_lora_weights.safetensors"
+SETTINGS_NAME = "config.yaml"  # of a run's folder: every setting
 
 
 def adapter_file(path: Path) -> Path:

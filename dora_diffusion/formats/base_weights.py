@@ -1,46 +1,36 @@
 """The frozen weights behind an adapter, loaded when a writer asks for them."""
 
-from collections.abc import Iterator, Mapping
-from functools import cached_property
+from collections.abc import Mapping
+from functools import cached_property, partial
 
 from torch import Tensor, nn
 
 from dora_diffusion.adapters import AdapterState
 from dora_diffusion.adapters.fingerprint import differing_layers
 from dora_diffusion.errors import AdapterError, ConfigError
-from dora_diffusion.formats.base_files import BaseFiles, open_base
+from dora_diffusion.formats.base_files import BaseFiles, Tensors, open_base
 from dora_diffusion.formats.format import Base
 from dora_diffusion.models import BaseModel
 
 
-class ModelWeights(Mapping[str, Tensor]):
-    """Every Linear and Conv2d weight of a loaded model by canonical name, float32 on the CPU, one copy at a time."""
-
-    def __init__(self, model: BaseModel):
-        self._modules = {
-            model.layer_name(component, path): module
-            for component, root in model.adaptable().items()
-            for path, module in root.named_modules()
-            if isinstance(module, nn.Linear | nn.Conv2d)
-        }
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._modules[name].weight.detach().float().cpu()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
-
-    def __len__(self) -> int:
-        return len(self._modules)
-
-
 class LoadedBase:
-    """A model in memory as formats see it."""
+    """A model in memory as formats see it: weights are copied one at a time, as they are now."""
 
     def __init__(self, model: BaseModel):
         self.name = model.name
         self.family = model.family.name
-        self.weights: Mapping[str, Tensor] = ModelWeights(model)
+        self.weights: Mapping[str, Tensor] = Tensors(
+            {
+                model.layer_name(component, path): partial(_read, module)
+                for component, root in model.adaptable().items()
+                for path, module in root.named_modules()
+                if isinstance(module, nn.Linear | nn.Conv2d)
+            }
+        )
+
+
+def _read(module: nn.Linear | nn.Conv2d) -> Tensor:
+    return module.weight.detach().float().cpu()
 
 
 class BaseByName:

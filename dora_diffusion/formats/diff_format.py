@@ -7,7 +7,8 @@ As large as the layers it changes; strength is linear. Read back, a difference i
 whose factors is the identity: the same numbers, usable wherever an adapter is.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -17,6 +18,7 @@ from dora_diffusion.adapters.changes import weight_change
 from dora_diffusion.errors import FormatError
 from dora_diffusion.formats import kohya_file
 from dora_diffusion.formats import parts as of
+from dora_diffusion.formats.base_files import Tensors
 from dora_diffusion.formats.base_weights import weights_for
 from dora_diffusion.formats.differences import full_rank
 from dora_diffusion.formats.files import check_finite
@@ -46,7 +48,7 @@ class DiffFormat:
         layout = kohya_file.layout(state, base, family)
         spelled = kohya_file.spellings(state, family, layout)
         weights = weights_for(state, base, f"The format {self.name!r}") if state.kind == "dora" else {}
-        tensors = Differences(state, weights, spelled, precision)
+        tensors = _differences(state, weights, spelled, precision)
         # No hashes: they stand before the tensors, which are made as they are written.
         stream_safetensors(path, tensors, tensors, kohya_file.header(path, state, family, layout))
 
@@ -72,7 +74,9 @@ class DiffFormat:
         return AdapterState("lora", layers, base_name, prints, metadata)
 
 
-class Differences(Mapping[str, Tensor]):
+def _differences(
+    state: AdapterState, weights: Mapping[str, Tensor], spelled: Mapping[str, str], precision: Precision
+) -> Tensors:
     """``W' - W0`` by key, in the file's precision, each made when it is asked for: all of SDXL's fit no memory.
 
     Args:
@@ -80,24 +84,11 @@ class Differences(Mapping[str, Tensor]):
         spelled: every layer's name in the file.
     """
 
-    def __init__(
-        self, state: AdapterState, weights: Mapping[str, Tensor], spelled: Mapping[str, str], precision: Precision
-    ):
-        self._state = state
-        self._weights = weights
-        self._names = {f"{key}.diff": name for name, key in spelled.items()}
-        self._precision = precision
+    def difference(name: str) -> Tensor:
+        change = weight_change(state, name, weights).view(state.layers[name].weight_shape)
+        return round_to(change, precision, name)
 
-    def __getitem__(self, key: str) -> Tensor:
-        name = self._names[key]
-        change = weight_change(self._state, name, self._weights).view(self._state.layers[name].weight_shape)
-        return round_to(change, self._precision, name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+    return Tensors({f"{key}.diff": partial(difference, name) for name, key in spelled.items()})
 
 
 DIFF = DiffFormat()

@@ -13,7 +13,7 @@ from dora_diffusion.adapters.plain_lora import plain_lora
 from dora_diffusion.config import ExportConfig
 from dora_diffusion.config.files import read_yaml
 from dora_diffusion.errors import ConfigError
-from dora_diffusion.formats.adapters_on_disk import WEIGHTS_NAME, load_adapter
+from dora_diffusion.formats.adapters_on_disk import SETTINGS_NAME, WEIGHTS_NAME, load_adapter
 from dora_diffusion.formats.approximation import rule_of, told
 from dora_diffusion.formats.base_weights import BaseByName, weights_for
 from dora_diffusion.formats.format import Base, Format, Precision
@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 OnProved = Callable[[list[Verification]], None]
 
-_SETTINGS = "config.yaml"  # of a run's folder
 _SECTIONS = ("adapter", "loss", "optim")  # what training was; the others tell of folders on one machine
 
 
@@ -83,7 +82,7 @@ def save(
 
 def _settings(adapter: Path) -> dict[str, str]:
     """How the run in a folder was trained, for the header of a file that leaves it."""
-    file = adapter / _SETTINGS
+    file = adapter / SETTINGS_NAME
     if not file.is_file():
         return {}
     sections = read_yaml(file)

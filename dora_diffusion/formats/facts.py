@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dora_diffusion.adapters import AdapterState, LayerState, NewWord
+from dora_diffusion.adapters import AdapterState, LayerState
 from dora_diffusion.adapters.changes import base_weight, needs_base, weight_change
 from dora_diffusion.adapters.fingerprint import differing_layers
 from dora_diffusion.adapters.lowrank import effective_rank
@@ -56,7 +56,7 @@ def facts(path: Path, base_name: str | None = None) -> dict[str, Any]:
         "alphas": sorted({facts["alpha"] for facts in layers.values()}),
         "dtypes": sorted({str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()}),
         "components": dict(Counter(name.partition(".")[0] for name in layers)),
-        "new_tokens": None if state.word is None else {state.word.trigger: _count(state.word)},
+        "new_tokens": None if state.word is None else {state.word.trigger: state.word.count},
         "parameters": sum(tensor.numel() for layer in state.layers.values() for tensor in _tensors(layer))
         + sum(rows.numel() for rows in (state.word.rows.values() if state.word else ())),
         "relative_change": _overall(layers),
@@ -113,10 +113,6 @@ def _overall(layers: Mapping[str, Mapping[str, Any]]) -> float | None:
         return None
     change = sum(norm**2 for norm, _ in known)
     return float(f"{(change / sum((norm / relative) ** 2 for norm, relative in known)) ** 0.5:.4g}")
-
-
-def _count(word: NewWord) -> int:
-    return len(next(iter(word.rows.values())))
 
 
 def _tensors(layer: LayerState) -> list[Tensor]:

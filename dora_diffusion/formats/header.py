@@ -30,7 +30,11 @@ _VERSIONS = {"sd1": "sd_v1", "sd2": "sd_v2", "sd2_v": "sd_v2_v", "sdxl": "sdxl_b
 
 def own_header(state: AdapterState) -> dict[str, str]:
     """Everything of ``state`` that is no tensor."""
-    word = {} if state.word is None else {f"{PREFIX}trigger": state.word.trigger, f"{PREFIX}new_tokens": _count(state)}
+    word = (
+        {}
+        if state.word is None
+        else {f"{PREFIX}trigger": state.word.trigger, f"{PREFIX}new_tokens": str(state.word.count)}
+    )
     return (
         {f"{PREFIX}{key}": value for key, value in state.metadata.items()}
         | word
@@ -40,10 +44,6 @@ def own_header(state: AdapterState) -> dict[str, str]:
             f"{PREFIX}fingerprint": json.dumps(state.fingerprint, separators=(",", ":")),
         }
     )
-
-
-def _count(state: AdapterState) -> str:
-    return str(len(next(iter(state.word.rows.values())))) if state.word is not None else "0"
 
 
 def read_own(path: Path, header: Mapping[str, str]) -> tuple[str, Fingerprint, dict[str, str]]:

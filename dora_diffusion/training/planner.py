@@ -1,11 +1,10 @@
 """What a run will need, from its first two steps: the first makes what stays, the second is like all others."""
 
-import sys
 import time
 
 import torch
 
-from dora_diffusion.machine import GIB, memory
+from dora_diffusion.machine import GIB, memory, peak_memory
 from dora_diffusion.training.events import Planned
 
 STEPS = 2
@@ -48,14 +47,7 @@ def _peak(device: torch.device) -> int:
     """Bytes: the most that was allocated on a GPU since the planner began, or that the process ever held in RAM."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024  # kilobytes, but on a Mac
+    return peak_memory()
 
 
 def _whole_gib(device: torch.device) -> float:

@@ -9,11 +9,11 @@ from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.fields import is_identity, value_at, walk
 from dora_diffusion.config.files import dump_yaml, load_yaml
 from dora_diffusion.errors import ConfigError, FormatError, TrainingError
-from dora_diffusion.formats import WEIGHTS_NAME, read_safetensors, write_bytes
+from dora_diffusion.formats import SETTINGS_NAME, WEIGHTS_NAME, read_safetensors, write_bytes
 from dora_diffusion.formats.checkpoint_folders import checkpoints, drafts, step_of
 from dora_diffusion.machine import check_writable
 
-CONFIG, METRICS, STATUS = "config.yaml", "metrics.jsonl", "status.json"
+CONFIG, METRICS, STATUS = SETTINGS_NAME, "metrics.jsonl", "status.json"
 OURS = (CONFIG, METRICS, STATUS, WEIGHTS_NAME, "README.md", "samples", "logs")
 STEP_KEY = "dora_diffusion.step"
 

@@ -64,7 +64,7 @@ def test_peak_memory_on_a_cpu_is_the_most_the_process_ever_held() -> None:
     grown = peak()
     assert grown >= block.numel() * 4 / GIB
     del block
-    assert peak() == grown
+    assert peak() == pytest.approx(grown, abs=2**22 / GIB)  # the kernel counts in batches, one a core
 
 
 @pytest.mark.parametrize(

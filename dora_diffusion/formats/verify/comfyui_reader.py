@@ -32,15 +32,7 @@ class ComfyUIReader:
     stops = False
 
     def find(self, file: AdapterFile, base: BaseWeights) -> Reading:
-        layers: dict[str, Found] = {}
-        used: set[str] = set()
-        for layer, prefix in names(base):
-            found, keys = take(file, prefix, FACTORS)
-            used.update(keys)
-            if found is not None:
-                layers[layer] = found
-        over = tuple(key for key in left_over(file, layers) if key not in used)
-        return Reading(layers, over)
+        return read(file, base, FACTORS)
 
     def merge(self, found: Found, weight: Tensor) -> Tensor:
         return merge(found, weight)
@@ -66,6 +58,18 @@ def names(base: BaseWeights) -> Iterator[tuple[str, str]]:
         for prefix in ("lora_te", "lora_te1") if component == "text_encoder" else ("lora_te2",):
             yield layer, flat(prefix, path)
         yield layer, f"{component}.{path}"
+
+
+def read(file: AdapterFile, base: BaseWeights, factors: tuple[tuple[str, str], ...]) -> Reading:
+    """All layers, by every name that each may have; a key that was looked at is not left over."""
+    layers: dict[str, Found] = {}
+    used: set[str] = set()
+    for layer, prefix in names(base):
+        found, keys = take(file, prefix, factors)
+        used.update(keys)
+        if found is not None:
+            layers[layer] = found
+    return Reading(layers, tuple(key for key in left_over(file, layers) if key not in used))
 
 
 def take(file: AdapterFile, prefix: str, factors: tuple[tuple[str, str], ...]) -> tuple[Found | None, tuple[str, ...]]:

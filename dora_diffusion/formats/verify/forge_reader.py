@@ -8,7 +8,7 @@ more than twelve keys match nothing is taken for one of another model and not lo
 from torch import Tensor
 
 from dora_diffusion.formats.verify import comfyui_reader as comfyui
-from dora_diffusion.formats.verify.reading import AdapterFile, BaseWeights, Found, Reading, left_over, refused
+from dora_diffusion.formats.verify.reading import AdapterFile, BaseWeights, Found, Reading, refused
 
 MOST_UNMATCHED = 12
 FACTORS = tuple(pair for pair in comfyui.FACTORS if pair[0] not in (".lora_B", ".lora_B.default.weight"))
@@ -22,18 +22,12 @@ class ForgeReader:
     stops = True
 
     def find(self, file: AdapterFile, base: BaseWeights) -> Reading:
-        layers: dict[str, Found] = {}
-        used: set[str] = set()
-        for layer, prefix in comfyui.names(base):
-            found, keys = comfyui.take(file, prefix, FACTORS)
-            used.update(keys)
-            if found is not None:
-                layers[layer] = found
-        over = tuple(key for key in left_over(file, layers) if key not in used)
+        reading = comfyui.read(file, base, FACTORS)
+        over = reading.left_over
         if len(over) > MOST_UNMATCHED:
             why = f"{len(over)} keys match no layer, first {over[0]}; with more than {MOST_UNMATCHED} it loads nothing"
             return refused(file, why)
-        return Reading(layers, over)
+        return reading
 
     def merge(self, found: Found, weight: Tensor) -> Tensor:
         return comfyui.merge(found, weight)

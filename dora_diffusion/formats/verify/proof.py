@@ -1,15 +1,15 @@
 """Writing a file that is proved before it has its name."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from dora_diffusion.adapters import AdapterState
 from dora_diffusion.errors import AdapterError, ConfigError, FormatError, MachineError, ModelError
 from dora_diffusion.formats import kohya_file
+from dora_diffusion.formats.base_files import Tensors
 from dora_diffusion.formats.format import Base, Format, Precision
 from dora_diffusion.formats.peft_format import is_peft_folder
 from dora_diffusion.formats.verify.against import verify_against
@@ -66,7 +66,7 @@ def _prove(form: Format, state: AdapterState, file: Path, base: Base) -> list[Ve
         if state.kind != "lora":
             raise
         # It adds the same to any base, so that none is needed to see that, by the readers it is for.
-        weights = _Zeros(state)
+        weights = Tensors({name: partial(torch.zeros, layer.weight_shape) for name, layer in state.layers.items()})
         readers = [READERS.load(name) for name in names]
         found = verify_all(written, readers, BaseWeights(_family(state, base), weights), Merged(state, weights))
     for one in found[: len(names)]:
@@ -84,19 +84,3 @@ def _family(state: AdapterState, base: Base) -> str:
         return kohya_file.family(state, base)
     except (ConfigError, ModelError):
         return next(iter(FAMILIES))
-
-
-class _Zeros(Mapping[str, Tensor]):
-    """A base of zeros with the layers of an adapter."""
-
-    def __init__(self, state: AdapterState):
-        self._state = state
-
-    def __getitem__(self, name: str) -> Tensor:
-        return torch.zeros(self._state.layers[name].weight_shape)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._state.layers)
-
-    def __len__(self) -> int:
-        return len(self._state.layers)
