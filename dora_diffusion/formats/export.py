@@ -53,16 +53,13 @@ def export(config: ExportConfig, on_proved: OnProved | None = None) -> Path:
     found = save(state, config.format, config.output, base, config.precision)
     if on_proved is not None:
         on_proved(found)
-    if config.precision != "fp32":
-        bound = 100 * BOUNDS[config.precision]
-        logger.warning("In %s a layer's change may be off by %.2g %% of itself.", config.precision, bound)
     return config.output
 
 
 def save(
     state: AdapterState, format_name: str, output: Path, base: Base, precision: Precision = "fp32"
 ) -> list[Verification]:
-    """Write ``state``, prove the file, and lay a word that it has no place for beside it.
+    """Write ``state``, prove the file, lay a word that it has no place for beside it, and say what was rounded.
 
     Raises:
         as ``write_proved``.
@@ -77,6 +74,8 @@ def save(
             lacking,
             write_embedding(state.word, output),
         )
+    if precision != "fp32":
+        logger.warning("In %s a layer's change may be off by %.2g %% of itself.", precision, 100 * BOUNDS[precision])
     return found
 
 

@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 
 from dora_diffusion.adapters import AdapterState, merged_weights
 from dora_diffusion.cli import main
-from dora_diffusion.config import CombineConfig, ConvertConfig, ExtractConfig, ResizeConfig
+from dora_diffusion.config import CombineConfig, ConvertConfig, ExportConfig, ExtractConfig, ResizeConfig
 from dora_diffusion.errors import AdapterError, ConfigError, FormatError
-from dora_diffusion.formats import load_adapter
+from dora_diffusion.formats import export, load_adapter
 from dora_diffusion.formats.base_files import open_base
 from dora_diffusion.formats.diffusers_format import DIFFUSERS
 from dora_diffusion.formats.tools import combine_files, convert_file, extract_models, resize_file
@@ -59,6 +59,25 @@ class TestConvert:
         assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
         assert made.fits is None
         assert made.to_text() == f"Read back by the rules of: diffusers.\n{tmp_path / 'x.safetensors'}"
+
+    @pytest.mark.parametrize("name", ["diffusers", "lora"])
+    def test_the_precision_is_that_of_export(
+        self, name: str, files: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The file that export writes in it, and the same warning."""
+        both = {"adapter": files["dora"], "format": name, "precision": "fp16"}
+        export(ExportConfig(**both, output=tmp_path / "a" / "x.safetensors"))
+        told = caplog.messages.copy()
+        caplog.clear()
+        convert_file(ConvertConfig(**both, output=tmp_path / "b" / "x.safetensors"))
+        assert any(message.startswith("In fp16 a layer's change may be off by") for message in told)
+        assert set(caplog.messages) <= set(told) and told[-1] == caplog.messages[-1]
+        exported, converted = (load_file(tmp_path / place / "x.safetensors") for place in "ab")
+        assert exported.keys() == converted.keys()
+        assert all(torch.equal(exported[key], converted[key]) for key in exported)
+        assert {tensor.dtype for key, tensor in converted.items() if "lora_up" in key or "lora_A" in key} == {
+            torch.float16
+        }
 
     def test_as_a_plain_lora_and_what_that_leaves_out(self, files: dict[str, Path], tmp_path: Path) -> None:
         asked = ConvertConfig(adapter=files["dora"], output=tmp_path / "x.safetensors", plain_lora=True, rank=12)
