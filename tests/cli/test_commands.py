@@ -75,7 +75,7 @@ def test_inspect_in_short_by_layers_and_as_json(run_folder, capsys):
     assert main(["inspect", str(run_folder / WEIGHTS_NAME)]) == 0
     text = capsys.readouterr().out
     assert "one norm per output row" in text and len(text.splitlines()) < 25
-    assert "in ComfyUI: wrong: it finds no attention layer under these names" in text
+    assert "in diffusers: right" in text and "in a1111: reads nothing of it: its names are not known there" in text
     assert main(["inspect", str(run_folder / WEIGHTS_NAME), "--layers"]) == 0
     long = capsys.readouterr().out
     assert long.startswith(text) and len(long.splitlines()) == len(text.splitlines()) + 2 + 72

@@ -23,8 +23,8 @@ def notes(found: Verification) -> list[str]:
     """What a reader loses: why it refuses, the keys left over by kind, and the worst layers."""
     if found.refusal:
         return [f"loads nothing: {found.refusal}."]
-    said = [f"{remark}." for remark in found.remarks]
-    if _is_untouched(found):
+    said = [] if found.is_right else [f"{remark}." for remark in found.remarks]
+    if is_untouched(found):
         return [*said, "reads nothing of it."]
     # Ours are notes to ourselves: no other program is meant to read them.
     kinds = Counter(_kind(key) for key in found.left_over if not key.startswith("dora_diffusion."))
@@ -45,7 +45,7 @@ def first_fault(found: Verification) -> str:
 def _row(found: Verification) -> tuple[str, ...]:
     if found.refusal:
         return (found.reader, "refused", f"0/{found.expected}", "-", "-", "-", str(len(found.left_over)))
-    if _is_untouched(found):
+    if is_untouched(found):
         return (found.reader, "not read", f"0/{found.expected}", "-", "-", "-", str(len(found.left_over)))
     return (
         found.reader,
@@ -58,7 +58,8 @@ def _row(found: Verification) -> tuple[str, ...]:
     )
 
 
-def _is_untouched(found: Verification) -> bool:
+def is_untouched(found: Verification) -> bool:
+    """Whether the reader takes nothing for any layer."""
     return bool(found.layers) and not any(layer.taken for layer in found.layers)
 
 
