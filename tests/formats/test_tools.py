@@ -176,6 +176,15 @@ class TestResize:
         found = load_adapter(made.path)
         assert {layer.rank for layer in found.layers.values()} == {20}
         assert distance(changes(found), changes(load_adapter(files["dora"]))) < 1e-5
+        told = "72 of 72 layers had fewer ranks and are filled up with ones that do nothing: the file is larger"
+        assert told in made.to_text()
+
+    @pytest.mark.parametrize("rank", [3, 8])
+    def test_that_nothing_is_gained_is_said_only_where_a_layer_grows(
+        self, rank: int, files: dict[str, Path], tmp_path: Path
+    ) -> None:
+        made = resize_file(ResizeConfig(adapter=files["lora"], output=tmp_path / "x.safetensors", rank=rank))
+        assert made.notes == ()
 
     def test_a_rank_is_needed(self, files: dict[str, Path], tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="Which rank"):
