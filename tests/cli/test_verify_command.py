@@ -158,3 +158,20 @@ def test_pictures_are_drawn_where_they_may_be(folder: Path, tmp_path: Path, monk
     monkeypatch.setattr("dora_diffusion.inference.place", place)
     drawn(folder, tmp_path, "--reader", "diffusers")
     assert asked == [True]
+
+
+def test_a_picture_that_is_there_stays(folder: Path, tmp_path: Path, capsys) -> None:
+    first, second = tmp_path / "verify_diffusers.png", tmp_path / "verify_diffusers_2.png"
+    drawn(folder, tmp_path, "--reader", "diffusers")
+    before = first.read_bytes()
+    second.write_bytes(b"somebody's own")
+    capsys.readouterr()
+    drawn(folder, tmp_path, "--reader", "diffusers", "--seed", "7")
+    assert first.read_bytes() == before and second.read_bytes() == b"somebody's own"
+    assert str(tmp_path / "verify_diffusers_3.png") in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_drawing(folder: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert verify(folder, "run", "--picture", "--cpu", "--reader", "diffusers", "--output_dir", str(tmp_path / "file"))
+    assert "Traceback" not in (told := capsys.readouterr().err) and str(tmp_path / "file") in told

@@ -9,8 +9,8 @@ from dora_diffusion.errors import ConfigError
 from dora_diffusion.formats.tools.made import Made, base_of, check_format, needed_weights, read, write
 
 GROWN = (
-    "warning: {count} of {total} layers had fewer ranks and are filled up with ones that do nothing: the file is larger, "
-    "and what it draws is the same. Only further training can make use of them."
+    "warning: {count} of {total} layers had fewer ranks and are filled up with ones that do nothing: the file is "
+    "larger, and what it draws is the same. Only further training can make use of them."
 )
 
 
