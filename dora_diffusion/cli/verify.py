@@ -40,6 +40,8 @@ def run(arguments: list[str]) -> int:
         print(json.dumps(document | ({"picture": picture} if picture else {}), indent=2))
     else:
         print(table(found))
+        if any(not one.is_right for one in found):
+            print("Every layer and every key: --json.")
         if residual := file.header.get("dora_diffusion.svd_residual"):
             print(f"The file is a plain LoRA found by SVD, which left out {float(residual):.1%} of the change.")
         if picture:

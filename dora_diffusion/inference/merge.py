@@ -21,6 +21,7 @@ from dora_diffusion.inference.merge_checkpoint import MERGED, write_merged_check
 from dora_diffusion.inference.merged_pipeline import MergedWeights
 from dora_diffusion.machine import check_writable
 from dora_diffusion.models import resolve
+from dora_diffusion.models.quiet import no_progress_bars
 from dora_diffusion.models.words import write_out_word
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,8 @@ def _write(pipe: torch.nn.Module, folder: Path, stamp: dict[str, object]) -> Non
     fresh = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        pipe.save_pretrained(fresh, safe_serialization=True)  # type: ignore[operator]
+        with no_progress_bars():
+            pipe.save_pretrained(fresh, safe_serialization=True)  # type: ignore[operator]
         (fresh / STAMP).write_text(json.dumps(stamp, indent=2), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)

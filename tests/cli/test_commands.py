@@ -82,6 +82,12 @@ def test_inspect_in_short_by_layers_and_as_json(run_folder, capsys):
     assert "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q" in long
 
 
+def test_merge_prints_its_folder_and_no_bars_of_libraries(run_folder, tmp_path, capfd):
+    assert main(["merge", "--adapter", str(run_folder), "--output_dir", str(tmp_path / "m")]) == 0
+    printed = capfd.readouterr()
+    assert printed.out == f"{tmp_path / 'm'}\n" and "model shards" not in printed.err and "it/s" not in printed.err
+
+
 class TestDemo:
     def test_points_the_sample_at_its_photos_and_folder(self, tmp_path):
         training = demo_training(DemoConfig(output_dir=tmp_path, subject="robot", max_train_steps=7))

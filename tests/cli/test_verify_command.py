@@ -43,6 +43,19 @@ def test_every_reader_has_its_line(folder: Path, capsys) -> None:
     assert set(READERS) - set(lines) == {"peft"}
 
 
+def test_the_report_is_short(folder: Path, capsys) -> None:
+    """A row and at most one line of two reasons a reader; the rest is in the JSON."""
+    assert verify(folder, "kohya.safetensors") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 1 + 6 + 5 + 1 and out[-1] == "Every layer and every key: --json."
+    (comfyui,) = [line for line in out if line.startswith("comfyui: ")]
+    assert comfyui.startswith(
+        "comfyui: 72 magnitudes are divided by the norms of the base's rows; 72 layers are not right, the worst "
+    )
+    assert verify(folder, "kohya.safetensors", "--reader", "lycoris") == 0
+    assert "--json" not in capsys.readouterr().out, "nothing more is to be told"
+
+
 def test_one_reader_alone_and_its_verdict_is_the_exit_status(folder: Path, capsys) -> None:
     assert verify(folder, "kohya.safetensors", "--reader", "lycoris") == 0
     assert "comfyui" not in capsys.readouterr().out
