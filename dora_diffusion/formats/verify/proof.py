@@ -4,13 +4,14 @@ import shutil
 from pathlib import Path
 
 from dora_diffusion.adapters import AdapterState
+from dora_diffusion.adapters.changes import needs_base
 from dora_diffusion.errors import AdapterError, ConfigError, FormatError, MachineError, ModelError
 from dora_diffusion.formats.format import Base, Format, Precision
 from dora_diffusion.formats.peft_format import is_peft_folder
 from dora_diffusion.formats.verify.against import judged, verify_against
 from dora_diffusion.formats.verify.compare import Verification
 from dora_diffusion.formats.verify.promises import further_readers_of, readers_of
-from dora_diffusion.formats.verify.reading import read_adapter_file
+from dora_diffusion.formats.verify.reading import BaseWeights, read_adapter_file
 from dora_diffusion.formats.verify.report import first_fault
 from dora_diffusion.formats.verify.stand_in import stand_in
 
@@ -55,8 +56,12 @@ def _prove(form: Format, state: AdapterState, file: Path, base: Base) -> list[Ve
     if not names:
         return []
     written = read_adapter_file(file)
+    asked = (*names, *further_readers_of(form.name))
     try:
-        found = verify_against(written, state, base, (*names, *further_readers_of(form.name)))
+        if form.needs_base and needs_base(state):  # to write it, its weights were found to be the adapter's own
+            found = judged(written, state, BaseWeights(base.family, base.weights), asked)
+        else:
+            found = verify_against(written, state, base, asked)
     except (ConfigError, ModelError, AdapterError):
         if state.kind != "lora":
             raise
