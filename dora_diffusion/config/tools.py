@@ -71,3 +71,7 @@ class ExtractConfig(Ranks):
     targets: str = free("full", "layers: a preset (attn, attn-mlp, full) or a regex over layer names")
     format: FormatName = free("diffusers", _FORMATS)
     output: Path = free(Path("extracted.safetensors"), "file to write")
+    trigger: str | None = free(None, "the word that the tuned model was taught, for the file's header", min_length=1)
+    instance_prompt: str | None = free(
+        None, "the prompt it was taught with, which generate draws where none is given", min_length=1
+    )

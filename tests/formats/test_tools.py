@@ -1,11 +1,13 @@
 """convert, resize, combine, extract: files in, files out, and what is said of them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from moved import moved_state
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dora_diffusion.adapters import AdapterState, merged_weights
@@ -17,6 +19,7 @@ from dora_diffusion.formats.base_files import open_base
 from dora_diffusion.formats.diffusers_format import DIFFUSERS
 from dora_diffusion.formats.tools import combine_files, convert_file, extract_models, resize_file
 from dora_diffusion.formats.tools.combine import NOT_ADDITIVE, OTHER_BASES
+from dora_diffusion.formats.tools.extract import NO_WORDS
 from dora_diffusion.inference import MergedWeights
 from dora_diffusion.models import load_base
 from dora_diffusion.registry import FORMATS
@@ -262,7 +265,32 @@ class TestExtract:
         assert made.notes == (
             "Left out, though tuning changed them: 1 layers that --targets does not name, and 1 tensors that no "
             "adapter carries (biases, norms, embeddings), first model.diffusion_model.out.2.bias.",
+            NO_WORDS,
         )
+
+    def test_the_words_it_was_taught_travel_with_it(self, tuned: Path, tmp_path: Path) -> None:
+        """To where each reader looks for them."""
+        made = extract_models(
+            ExtractConfig(
+                pretrained_model_name_or_path="toybox",
+                tuned_model_name_or_path=str(tuned),
+                kind="lora",
+                rank=2,
+                targets="attn",
+                format="kohya",
+                trigger="sks",
+                instance_prompt="a photo of sks teapot",
+                output=tmp_path / "x.safetensors",
+            )
+        )
+        assert NO_WORDS not in made.notes
+        found = load_adapter(made.path).metadata
+        assert (found["trigger"], found["instance_prompt"]) == ("sks", "a photo of sks teapot")
+        with safe_open(made.path, "pt") as file:
+            header = file.metadata()
+        assert header["modelspec.trigger_phrase"] == "sks"
+        assert header["modelspec.usage_hint"] == "a photo of sks teapot"
+        assert json.loads(header["ss_tag_frequency"]) == {"x": {"sks": 1}}
 
     def test_targets_are_checked(self, tmp_path: Path) -> None:
         names = {"pretrained_model_name_or_path": "toybox", "tuned_model_name_or_path": "toybox"}
