@@ -118,9 +118,10 @@ def _from_checkpoint(name: str, file: Path, configurations: Path) -> BaseFiles:
             places[layer] = place
     if missing:
         raise of_another_size(name, family, f"{len(missing)} layers are missing, first {missing[0]}")
-    wide, published = stored[places[f"unet.{_MIDDLE}"].key]().shape[0], models["unet"].get_submodule(_MIDDLE).weight
-    if wide != len(published):
-        raise of_another_size(name, family, f"{wide} channels instead of {len(published)}")
+    width = stored[places[f"unet.{_MIDDLE}"].key]().shape[0]
+    published = models["unet"].get_parameter(f"{_MIDDLE}.weight").shape[0]
+    if width != published:
+        raise of_another_size(name, family, f"{width} channels instead of {published}")
     weights = {layer: _taken(stored[place.key], place) for layer, place in places.items()}
     return BaseFiles(name, family.name, Tensors(weights), Tensors(stored), places, {})
 
