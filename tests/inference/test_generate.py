@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dora_diffusion.config import GenerateConfig
-from dora_diffusion.errors import AdapterError, ConfigError, DataError
+from dora_diffusion.errors import AdapterError, ConfigError, DataError, ModelError
 from dora_diffusion.formats import WEIGHTS_NAME
 from dora_diffusion.formats.diffusers_format import DIFFUSERS
 from dora_diffusion.inference import Drawing, MergedPipeline, draw_tensor, generate, read_settings
@@ -168,3 +168,10 @@ def test_a_guessed_base_that_does_not_fit_is_refused(tmp_path, caplog):
     with pytest.raises(AdapterError, match="does not fit this base.* Give the base .* with --pretrained_model_name"):
         generate(GenerateConfig(adapter=tmp_path / "sd15.safetensors", prompt="a mug", output_dir=tmp_path))
     assert "so that toybox" in caplog.text
+
+
+def test_a_base_by_a_name_that_only_its_trainer_knows_is_asked_for(run_folder, tmp_path):
+    header = {"ss_sd_model_name": "dreams_v5.safetensors"}
+    save_file(load_file(run_folder / WEIGHTS_NAME), tmp_path / "foreign.safetensors", header)
+    with pytest.raises(ModelError, match="dreams_v5.safetensors is neither .* give the base with --pretrained_model_n"):
+        generate(GenerateConfig(adapter=tmp_path / "foreign.safetensors", prompt="a mug", output_dir=tmp_path))
