@@ -94,8 +94,9 @@ def _layer_facts(state: AdapterState, name: str, weights: Mapping[str, Tensor]) 
     change = None if needs_base(state) else update
     relative = None
     if name in weights:
-        size = float(torch.linalg.vector_norm(weights[name]))
-        change = float(torch.linalg.vector_norm(weight_change(state, name, weights)))
+        own = {name: weights[name]}  # read once
+        size = float(torch.linalg.vector_norm(own[name]))
+        change = float(torch.linalg.vector_norm(weight_change(state, name, own)))
         relative = change / size if size else None
     return {
         "weight_shape": list(layer.weight_shape),
