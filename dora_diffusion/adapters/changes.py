@@ -9,6 +9,8 @@ from dora_diffusion.adapters.state import AdapterState
 from dora_diffusion.errors import AdapterError
 from dora_diffusion.registry import ADAPTERS
 
+GIVE_ITS_BASE = "Give the base it was trained on with --pretrained_model_name_or_path."
+
 OnLayer = Callable[[int, int], None]  # layers done, layers in all
 
 
@@ -44,12 +46,13 @@ def base_weight(state: AdapterState, name: str, bases: Mapping[str, Tensor]) -> 
     layer = state.layers[name]
     known_as = state.base_name or "another model"
     if name not in bases:
-        raise AdapterError(f"The adapter was made for {known_as}: this base has no {name}. Give the one it belongs to.")
+        raise AdapterError(f"The adapter was made for {known_as}: this base has no {name}. {GIVE_ITS_BASE}")
     weight = bases[name]
     if weight.shape[0] != layer.B.shape[0] or weight[0].numel() != layer.A.shape[1]:
         raise AdapterError(
             f"The adapter does not fit this base: {name} is {list(weight.shape)} here and "
-            f"{layer.B.shape[0]}x{layer.A.shape[1]} in the adapter, which was made for {known_as}."
+            f"{layer.B.shape[0]}x{layer.A.shape[1]} in the adapter, which was made for {known_as}. "
+            f"{GIVE_ITS_BASE}"
         )
     return weight.float()
 

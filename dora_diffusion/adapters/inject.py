@@ -7,6 +7,7 @@ from typing import cast
 import torch
 
 from dora_diffusion.adapters.adapter import Adapter
+from dora_diffusion.adapters.changes import GIVE_ITS_BASE
 from dora_diffusion.adapters.fingerprint import differing_layers
 from dora_diffusion.adapters.operators import operator_for
 from dora_diffusion.adapters.plan import Base, LayerPlan, Learner, plan_layers
@@ -74,7 +75,7 @@ def find_layers(base: Base, state: AdapterState) -> dict[str, tuple[str, str, to
     if missing:
         raise AdapterError(
             f"The adapter was made for {state.base_name or 'another model'}: {len(missing)} of its {len(state.layers)} "
-            f"layers are not in this base, first {missing[0]}. Use the base it was trained on."
+            f"layers are not in this base, first {missing[0]}. {GIVE_ITS_BASE}"
         )
     for name, layer in state.layers.items():
         shape = tuple(present[name][2].weight.shape)
@@ -82,7 +83,7 @@ def find_layers(base: Base, state: AdapterState) -> dict[str, tuple[str, str, to
             raise AdapterError(
                 f"The adapter does not fit this base: {name} is {list(shape)} here and "
                 f"{layer.B.shape[0]}x{layer.A.shape[1]} in the adapter, which was made for "
-                f"{state.base_name or 'another model'}. Use the base it was trained on."
+                f"{state.base_name or 'another model'}. {GIVE_ITS_BASE}"
             )
     return {name: present[name] for name in state.layers}
 

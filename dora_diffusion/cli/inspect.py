@@ -11,7 +11,7 @@ from dora_diffusion.config import InspectConfig
 from dora_diffusion.errors import ConfigError, some_of
 
 _SHOWN = 6  # of a long list
-_ELSEWHERE = ("metadata", "layers", "readers", "relative_change", "layers_of_another_base")
+_ELSEWHERE = ("metadata", "layers", "readers", "readers_judged_on", "relative_change", "layers_of_another_base")
 
 
 def run(arguments: list[str]) -> int:
@@ -42,7 +42,9 @@ def summary(report: dict[str, Any]) -> Iterator[str]:
     told = {key: value for key, value in report.items() if key not in _ELSEWHERE and value not in (None, [], {})}
     told["metadata"] = {key: value for key, value in report["metadata"].items() if key != "settings"}  # a page of JSON
     yield from (f"{key:>17}: {_short(value)}" for key, value in (told | _of_updates(report)).items() if value)
-    yield from (f"{f'in {reader}':>22}: {verdict}" for reader, verdict in report["readers"].items())
+    yield from (f"{f'in {reader}':>17}: {verdict}" for reader, verdict in report["readers"].items())
+    if report["compared_with"] != report["readers_judged_on"]:
+        yield f"{'':>17}  judged on {report['readers_judged_on']}: give it with --pretrained_model_name_or_path"
 
 
 def _of_updates(report: dict[str, Any]) -> dict[str, str]:

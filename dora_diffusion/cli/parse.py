@@ -3,13 +3,14 @@
 import contextlib
 import io
 import re
+import shlex
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import tyro
 from pydantic import BaseModel
 
-from dora_diffusion.cli.aliases import REPLACED, apply_aliases
+from dora_diffusion.cli.aliases import REPLACED, apply_aliases, canonical
 from dora_diffusion.config.fields import walk
 from dora_diffusion.config.files import build, read_yaml
 from dora_diffusion.errors import ConfigError
@@ -24,6 +25,8 @@ _CHOICE = re.compile(
 )
 # Lines are arguments: "--preset", then its value, in the same one or the next.
 _PRESET = re.compile(r"^--preset[=\n](?P<name>[^-\n][^\n]*)$", re.MULTILINE)
+# The flags of what a command is about, which other programs take without a flag.
+_SUBJECTS = ("--adapter", "--adapters", "--instance_data_dir")
 _MISSING = re.compile(r"Missing value for argument '(?P<flag>--\w+)'")
 
 
@@ -55,7 +58,8 @@ def parse(kind: type[Model], arguments: list[str], command: str, takes: str = "[
             raise
         raise ConfigError(f"{_plain(printed.getvalue())} See: dora-diffusion {command} --help") from None
     if unknown:
-        raise ConfigError(f"{_unknown(unknown[0], flags)} See: dora-diffusion {command} --help")
+        hint = _hint(unknown[0], arguments, flags, command, takes)
+        raise ConfigError(f"Unknown argument {unknown[0]!r}.{hint} See: dora-diffusion {command} --help")
     return cast(Model, settings)
 
 
@@ -71,16 +75,20 @@ def _below_the_flags(kind: type[Model], arguments: list[str]) -> tuple[Model | N
     return (build(kind, given, where) if given or where else None), arguments
 
 
-def _unknown(argument: str, flags: set[str]) -> str:
-    """What may have been meant by an argument that is no flag."""
+def _hint(argument: str, arguments: list[str], flags: set[str], command: str, takes: str) -> str:
+    """What may have been meant by one of the arguments that is no flag of the command, or no flag at all."""
     if argument.startswith("-"):
+        if takes == "FILE" and argument.partition("=")[0] in _SUBJECTS:
+            return f" The file comes first, without a flag: dora-diffusion {command} FILE."
         aliases = {alias for alias, meaning in REPLACED.items() if meaning[0] in flags}
-        hint = did_you_mean(argument.partition("=")[0], sorted(flags | aliases))
-    elif Path(argument).suffix in (".yaml", ".yml"):
-        hint = " A settings file comes first, before the flags."
-    else:
-        hint = " A folder or prompt with spaces needs quotes."
-    return f"Unknown argument {argument!r}.{hint}"
+        return did_you_mean(argument.partition("=")[0], sorted(flags | aliases))
+    if Path(argument).suffix in (".yaml", ".yml"):
+        return " A settings file comes first, before the flags."
+    subject = next((flag for flag in _SUBJECTS if flag in flags), None)
+    stands_alone = argument == arguments[0] or Path(argument).exists()
+    if subject is not None and stands_alone and not any(canonical(one)[0] == subject for one in arguments):
+        return f" It is given with its flag: dora-diffusion {command} {subject} {shlex.quote(argument)}."
+    return " A folder or prompt with spaces needs quotes."
 
 
 def _plain(box: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ def run(arguments: list[str]) -> int:
         print(json.dumps(document | ({"picture": picture} if picture else {}), indent=2))
     else:
         print(table(found))
+        if any(not one.is_right for one in found):
+            print("Every layer and every key: --json.")
         if residual := file.header.get("dora_diffusion.svd_residual"):
             print(f"The file is a plain LoRA found by SVD, which left out {float(residual):.1%} of the change.")
         if picture:
@@ -53,15 +56,22 @@ def _picture(config: VerifyConfig, file: "AdapterFile", state: "AdapterState") -
     from dora_diffusion.inference import Drawing, place
     from dora_diffusion.inference.generate import load_for
     from dora_diffusion.inference.picture import save_picture
+    from dora_diffusion.machine import check_writable
     from dora_diffusion.registry import READERS
 
     prompt = config.prompt or state.metadata.get("instance_prompt") or "a photo"
+    check_writable(config.output_dir, 0)
     device, dtype = place(config.cpu, "fp32")
     base = load_for(config.pretrained_model_name_or_path, state, dtype).to(device)
     how = Drawing(num_inference_steps=config.num_inference_steps)
     pair = picture_pair(base, state, file, READERS.load(str(config.reader)), prompt, config.seed, how)
     told = None if math.isinf(pair.psnr) else round(pair.psnr, 2)
     settings = {"prompt": prompt, "seed": config.seed, "reader": config.reader, "psnr": told}
-    target = config.output_dir / f"verify_{config.reader}.png"
-    save_picture(pair.side_by_side(), target, settings)
+    target = save_picture(pair.side_by_side(), _free(config.output_dir, f"verify_{config.reader}"), settings)
     return {"psnr": told, "file": str(target)}
+
+
+def _free(folder: Path, stem: str) -> Path:
+    """A name for a picture that is not taken: as with ``generate``, what is there stays."""
+    names = (f"{stem}.png" if number == 1 else f"{stem}_{number}.png" for number in count(1))
+    return next(folder / name for name in names if not (folder / name).exists())

@@ -7,7 +7,7 @@ from pydantic import model_validator
 
 from dora_diffusion.config.fields import free
 from dora_diffusion.config.ranks import Ranks
-from dora_diffusion.config.use import FormatName
+from dora_diffusion.config.use import FILE_PRECISION, FormatName, Precision
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.registry import FORMATS
 
@@ -20,6 +20,7 @@ class ConvertConfig(Ranks):
     adapter: Path | None = free(None, "run folder or adapter file, of any format that can be read")
     format: FormatName = free("diffusers", _FORMATS)
     output: Path = free(Path("converted.safetensors"), "file to write")
+    precision: Precision = free("fp32", FILE_PRECISION)
     plain_lora: bool = free(False, "turn it into the nearest LoRA, as the format lora does by itself; says the loss")
     pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the adapter was trained on")
 
@@ -70,3 +71,7 @@ class ExtractConfig(Ranks):
     targets: str = free("full", "layers: a preset (attn, attn-mlp, full) or a regex over layer names")
     format: FormatName = free("diffusers", _FORMATS)
     output: Path = free(Path("extracted.safetensors"), "file to write")
+    trigger: str | None = free(None, "the word that the tuned model was taught, for the file's header", min_length=1)
+    instance_prompt: str | None = free(
+        None, "the prompt it was taught with, which generate draws where none is given", min_length=1
+    )

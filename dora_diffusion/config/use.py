@@ -19,6 +19,8 @@ def _sampler(name: str) -> str:
 SamplerName = Annotated[str, AfterValidator(_sampler)]
 FormatName = Annotated[str, AfterValidator(FORMATS.check)]
 ReaderName = Annotated[str, AfterValidator(READERS.check)]
+Precision = Literal["fp32", "fp16", "bf16"]
+FILE_PRECISION = "precision of the factors; magnitudes stay fp32"
 
 
 class GenerateConfig(Settings):
@@ -62,7 +64,7 @@ class MergeConfig(Settings):
     pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the adapter was trained on")
     allow_pickle: bool = free(False, PICKLES)
     strength: float = free(1.0, "0 is the base, 1 the adapter", ge=-2, le=3)
-    precision: Literal["fp32", "fp16", "bf16"] = free("fp32", "precision of the written weights")
+    precision: Precision = free("fp32", "precision of the written weights")
 
 
 class ExportConfig(Ranks):
@@ -72,7 +74,7 @@ class ExportConfig(Ranks):
     format: FormatName = free("diffusers", f"format: {', '.join(FORMATS)}")
     output: Path = free(Path("adapter.safetensors"), "file to write; for peft a folder")
     pretrained_model_name_or_path: str | None = free(None, "base model; left out, the one the adapter was trained on")
-    precision: Literal["fp32", "fp16", "bf16"] = free("fp32", "precision of the factors; magnitudes stay fp32")
+    precision: Precision = free("fp32", FILE_PRECISION)
 
     @model_validator(mode="after")
     def _ranks_are_used(self) -> "ExportConfig":

@@ -59,9 +59,18 @@ def load_adapter(path: str | Path, base: Base | None = None) -> AdapterState:
         FormatError: there is none, or no known format reads it.
     """
     file = adapter_file(Path(path))
-    tensors, header = read_folder(file) if file.is_dir() else read_safetensors(file)
+    tensors, header = read_tensors(file)
     word, tensors = take_word(file, tensors, header)
     return replace(format_of(file, tensors).read(file, tensors, header, base), word=word)
+
+
+def read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the header of a file, or of PEFT's folders as if they were one.
+
+    Raises:
+        FormatError: it is damaged.
+    """
+    return read_folder(file) if file.is_dir() else read_safetensors(file)
 
 
 def format_of(file: Path, tensors: dict[str, Tensor]) -> Format:

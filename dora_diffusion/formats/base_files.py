@@ -20,7 +20,7 @@ from dora_diffusion.formats.checkpoint_layout import CheckpointLayout, Place, un
 from dora_diffusion.models import load_base, resolve
 from dora_diffusion.models.load import family_of
 from dora_diffusion.models.schedule import RESCALED
-from dora_diffusion.models.single_file import CONFIGURATIONS
+from dora_diffusion.models.single_file import CONFIGURATIONS, of_another_size
 from dora_diffusion.models.targets import layer_name
 
 _COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
@@ -116,12 +116,12 @@ def _from_checkpoint(name: str, file: Path, configurations: Path) -> BaseFiles:
             missing.append(layer)
         else:
             places[layer] = place
-    middle = models["unet"].get_submodule(_MIDDLE).weight
-    if missing or stored[places[f"unet.{_MIDDLE}"].key]().shape != middle.shape:
-        raise ModelError(
-            f"{name} has the names of {family.name} and is of another size than the published models, so its blocks "
-            f"cannot be numbered ({len(missing)} layers are missing). Give its folder in diffusers' layout."
-        )
+    if missing:
+        raise of_another_size(name, family, f"{len(missing)} layers are missing, first {missing[0]}")
+    width = stored[places[f"unet.{_MIDDLE}"].key]().shape[0]
+    published = models["unet"].get_parameter(f"{_MIDDLE}.weight").shape[0]
+    if width != published:
+        raise of_another_size(name, family, f"{width} channels instead of {published}")
     weights = {layer: _taken(stored[place.key], place) for layer, place in places.items()}
     return BaseFiles(name, family.name, Tensors(weights), Tensors(stored), places, {})
 

@@ -19,7 +19,7 @@ from dora_diffusion.formats.base_weights import BaseByName, weights_for
 from dora_diffusion.formats.format import Base, Format, Precision
 from dora_diffusion.formats.rounding import BOUNDS
 from dora_diffusion.formats.verify import Verification, write_proved
-from dora_diffusion.formats.words import write_embedding
+from dora_diffusion.formats.words import lay_beside
 from dora_diffusion.registry import FORMATS
 
 logger = logging.getLogger(__name__)
@@ -53,16 +53,13 @@ def export(config: ExportConfig, on_proved: OnProved | None = None) -> Path:
     found = save(state, config.format, config.output, base, config.precision)
     if on_proved is not None:
         on_proved(found)
-    if config.precision != "fp32":
-        bound = 100 * BOUNDS[config.precision]
-        logger.warning("In %s a layer's change may be off by %.2g %% of itself.", config.precision, bound)
     return config.output
 
 
 def save(
     state: AdapterState, format_name: str, output: Path, base: Base, precision: Precision = "fp32"
 ) -> list[Verification]:
-    """Write ``state``, prove the file, and lay a word that it has no place for beside it.
+    """Write ``state``, prove the file, lay a word that it has no place for beside it, and say what was rounded.
 
     Raises:
         as ``write_proved``.
@@ -70,13 +67,9 @@ def save(
     format_: Format = FORMATS.load(format_name)
     found = write_proved(format_, state, output, base, precision)
     if state.word is not None and format_name != "diffusers":
-        lacking = "also" if format_.carries_words else "not in this file: they are"
-        logger.warning(
-            "The new tokens of the trigger %r are %s in %s, for the embeddings folder of ComfyUI, A1111 or Forge.",
-            state.word.trigger,
-            lacking,
-            write_embedding(state.word, output),
-        )
+        lay_beside(state.word, output, is_inside=format_.carries_words)
+    if precision != "fp32":
+        logger.warning("In %s a layer's change may be off by %.2g %% of itself.", precision, 100 * BOUNDS[precision])
     return found
 
 

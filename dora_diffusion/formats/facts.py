@@ -13,13 +13,13 @@ from dora_diffusion.adapters.changes import base_weight, needs_base, weight_chan
 from dora_diffusion.adapters.fingerprint import differing_layers
 from dora_diffusion.adapters.lowrank import effective_rank
 from dora_diffusion.errors import AdapterError, ModelError
-from dora_diffusion.formats.adapters_on_disk import adapter_file, load_adapter
-from dora_diffusion.formats.base_files import is_here, only, open_base
+from dora_diffusion.formats.adapters_on_disk import adapter_file, format_of, load_adapter, read_tensors
+from dora_diffusion.formats.base_files import BaseFiles, is_here, only, open_base
 from dora_diffusion.formats.base_weights import BaseByName
-from dora_diffusion.formats.files import read_safetensors
-from dora_diffusion.formats.peft_format import read_folder
-from dora_diffusion.formats.readers import axis_of, layout_of, readers
+from dora_diffusion.formats.layouts import axis_of, layout_of
+from dora_diffusion.formats.verify import answers, read_adapter_file
 
+STAND_IN = "weights in place of its base"
 _NOTHING = 1e-6  # of the weights: what rounding alone makes of magnitudes that never moved
 
 
@@ -39,18 +39,21 @@ def facts(path: Path, base_name: str | None = None) -> dict[str, Any]:
     """
     file = adapter_file(path)
     state = load_adapter(path, BaseByName(base_name) if base_name else None)
-    tensors, header = read_folder(file) if file.is_dir() else read_safetensors(file)
-    weights, compared, differing = _base(state, base_name)
+    tensors, _ = read_tensors(file)
+    form = format_of(file, tensors)
+    base = _base(state, base_name)
+    weights = {} if base is None else only(base.weights, [name for name in state.layers if name in base.weights])
+    whole = base if len(weights) == len(state.layers) else None
     layers = {name: _layer_facts(state, name, weights) for name in state.layers}
     axis = axis_of(tensors)
     return {
         "file": str(file),
         "kind": state.kind,
-        "layout": layout_of(tensors).value,
+        "layout": layout_of(form.name, tensors).value,
         "axis": None if axis is None else axis.value,
         "base": state.base_name or None,
-        "compared_with": compared,
-        "layers_of_another_base": differing,
+        "compared_with": None if base is None else base.name,
+        "layers_of_another_base": differing_layers(state.fingerprint, weights),
         "trigger": state.metadata.get("trigger"),
         "ranks": sorted({layer.rank for layer in state.layers.values()}),
         "alphas": sorted({facts["alpha"] for facts in layers.values()}),
@@ -61,27 +64,28 @@ def facts(path: Path, base_name: str | None = None) -> dict[str, Any]:
         + sum(rows.numel() for rows in (state.word.rows.values() if state.word else ())),
         "relative_change": _overall(layers),
         "untrained_layers": [name for name, layer in layers.items() if layer["dead"]],
-        "readers": readers(tensors, header),
+        "readers": answers(read_adapter_file(file), state, whole, made_for_base=form.needs_base and needs_base(state)),
+        "readers_judged_on": STAND_IN if whole is None else whole.name,
         "metadata": dict(sorted(state.metadata.items())),
         "layers": layers,
     }
 
 
-def _base(state: AdapterState, given: str | None) -> tuple[Mapping[str, Tensor], str | None, list[str]]:
-    """The base's weights, what it is called, and the layers in which it is another than the adapter's."""
+def _base(state: AdapterState, given: str | None) -> BaseFiles | None:
+    """The base that was given, else the adapter's own if it is on this machine."""
     name = given or state.base_name
     if not name or (given is None and not is_here(name)):
-        return {}, None, []
+        return None
     try:
-        weights = open_base(name).weights
-        present = only(weights, [layer for layer in state.layers if layer in weights])
-        for layer in present:
-            base_weight(state, layer, present)
+        base = open_base(name)
+        for layer in state.layers:
+            if layer in base.weights:
+                base_weight(state, layer, base.weights)
     except (ModelError, AdapterError):
         if given is not None:
             raise
-        return {}, None, []  # what the file calls its base is something else on this machine
-    return present, name, differing_layers(state.fingerprint, present)
+        return None  # what the file calls its base is something else on this machine
+    return base
 
 
 def _layer_facts(state: AdapterState, name: str, weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -90,8 +94,9 @@ def _layer_facts(state: AdapterState, name: str, weights: Mapping[str, Tensor]) 
     change = None if needs_base(state) else update
     relative = None
     if name in weights:
-        size = float(torch.linalg.vector_norm(weights[name]))
-        change = float(torch.linalg.vector_norm(weight_change(state, name, weights)))
+        own = {name: weights[name]}  # read once
+        size = float(torch.linalg.vector_norm(own[name]))
+        change = float(torch.linalg.vector_norm(weight_change(state, name, own)))
         relative = change / size if size else None
     return {
         "weight_shape": list(layer.weight_shape),

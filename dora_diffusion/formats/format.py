@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from torch import Tensor
 
 from dora_diffusion.adapters import AdapterState
-
-Precision = Literal["fp32", "fp16", "bf16"]
+from dora_diffusion.config.use import Precision
 
 
 class Base(Protocol):

@@ -156,7 +156,7 @@ def read_folder(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     folders = {c: path / c for c in COMPONENTS if (path / c / CONFIG).is_file()}
     if not folders:
-        folders = {_component_of(path): path}
+        folders = {component_of(path): path}
     tensors: dict[str, Tensor] = {}
     header: dict[str, str] = {}
     for component, folder in folders.items():
@@ -166,7 +166,12 @@ def read_folder(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, header
 
 
-def _component_of(folder: Path) -> str:
+def component_of(folder: Path) -> str:
+    """Which part of a pipeline a folder of PEFT's adapts, by its name, else by its tensors.
+
+    Raises:
+        FormatError: neither says so.
+    """
     name = folder.resolve().name
     if name in COMPONENTS:
         return name

@@ -54,6 +54,21 @@ def write_embedding(word: NewWord, path: Path) -> Path:
     return file
 
 
+def lay_beside(word: NewWord, path: Path, *, is_inside: bool) -> None:
+    """``write_embedding`` for the programs that take words that way, and a line on where it is.
+
+    Args:
+        is_inside: whether the file at ``path`` holds the word too.
+    """
+    file = write_embedding(word, path)
+    logger.warning(
+        "The new tokens of the trigger %r are %s in %s, for the embeddings folder of ComfyUI, A1111 or Forge.",
+        word.trigger,
+        "also" if is_inside else f"not in {path.name}: they are",
+        file,
+    )
+
+
 def _by_clip(word: NewWord, single: str) -> dict[str, Tensor]:
     """The vectors by SDXL's names of its encoders; where there is one encoder, under ``single``."""
     if len(word.rows) == 1:

@@ -1,5 +1,6 @@
 """``generate(config)``: pictures of the subject, from the live adapter or from merged weights."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from dora_diffusion.inference.out_of_memory import memory_told
 from dora_diffusion.inference.picture import save_picture
 from dora_diffusion.machine import check_writable
 from dora_diffusion.models import BaseModel, choose_attention, load_base, schedule_from
+
+logger = logging.getLogger(__name__)
 
 
 def generate(config: GenerateConfig, on_step: OnStep | None = None) -> list[Path]:
@@ -131,8 +134,14 @@ def load_for(
 
 
 def base_name_for(given: str | None, state: AdapterState | None) -> str:
-    """The base given, else the adapter's, else toybox."""
-    return given or (state.base_name if state else "") or "toybox"
+    """The base given, else the adapter's, else toybox: where an adapter does not say, a guess, which is told."""
+    named = given or (state.base_name if state else "")
+    if state is not None and not named:
+        logger.warning(
+            "The adapter does not say which base it was trained on, so that toybox, the embedded one, is taken. If it "
+            "is another, give --pretrained_model_name_or_path."
+        )
+    return named or "toybox"
 
 
 def _load(config: GenerateConfig, state: AdapterState | None) -> BaseModel:

@@ -14,13 +14,14 @@ from dora_diffusion.config.guidance import STAMP
 from dora_diffusion.errors import ConfigError, MachineError
 from dora_diffusion.formats import load_adapter
 from dora_diffusion.formats.base_files import open_base
-from dora_diffusion.formats.words import write_embedding
+from dora_diffusion.formats.words import lay_beside
 from dora_diffusion.inference.device import PRECISIONS
 from dora_diffusion.inference.generate import base_name_for, load_for
 from dora_diffusion.inference.merge_checkpoint import MERGED, write_merged_checkpoint
 from dora_diffusion.inference.merged_pipeline import MergedWeights
 from dora_diffusion.machine import check_writable
 from dora_diffusion.models import resolve
+from dora_diffusion.models.quiet import no_progress_bars
 from dora_diffusion.models.words import write_out_word
 
 logger = logging.getLogger(__name__)
@@ -75,12 +76,7 @@ def _merge_checkpoint(config: MergeConfig, adapter: Path) -> Path:
         base, state, path, strength=config.strength, dtype=PRECISIONS[config.precision], stamp=stamp
     )
     if state.word is not None:
-        logger.warning(
-            "A checkpoint brings no tokenizer, so that it knows no new tokens: those of the trigger %r are in %s, for "
-            "the embeddings folder of ComfyUI, A1111 or Forge.",
-            state.word.trigger,
-            write_embedding(state.word, path),
-        )
+        lay_beside(state.word, path, is_inside=False)  # a checkpoint brings no tokenizer
     return path
 
 
@@ -101,7 +97,8 @@ def _write(pipe: torch.nn.Module, folder: Path, stamp: dict[str, object]) -> Non
     fresh = folder.with_name(f".{folder.name}.writing")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        pipe.save_pretrained(fresh, safe_serialization=True)  # type: ignore[operator]
+        with no_progress_bars():
+            pipe.save_pretrained(fresh, safe_serialization=True)  # type: ignore[operator]
         (fresh / STAMP).write_text(json.dumps(stamp, indent=2), encoding="utf-8")
         if folder.exists():
             shutil.rmtree(folder)

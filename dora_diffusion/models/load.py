@@ -157,7 +157,8 @@ def _download(name: str, file: str, revision: str | None) -> Path:
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise ModelError(
             f"{name} is neither a folder on this machine nor a hub name (owner/model), and no file either. "
-            "Known without a download: toybox."
+            "Known without a download: toybox. If an adapter's file calls its base so, give the base with "
+            "--pretrained_model_name_or_path."
         )
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError

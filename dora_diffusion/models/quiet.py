@@ -1,4 +1,4 @@
-"""Loading by libraries: without their progress bars, and whatever they raise in our words."""
+"""Loading and writing by libraries: without their progress bars, and whatever they raise in our words."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ def load_quietly(name: str, load: Callable[[], Any]) -> Any:
         ModelError: it failed; ``name`` is the model's.
     """
     try:
-        with _no_progress_bars(), _no_empty_warnings():
+        with no_progress_bars(), _no_empty_warnings():
             return load()
     except Exception as error:  # whatever a broken file makes diffusers or safetensors raise, it is the model's fault
         raise ModelError(f"{name} cannot be loaded: {first_line(error)}") from error
@@ -27,8 +27,8 @@ def first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """No progress bars of the libraries: a base loads in seconds, and ours is the run's."""
+def no_progress_bars() -> Iterator[None]:
+    """No progress bars of the libraries: a base loads and is written in seconds, and ours is the run's."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

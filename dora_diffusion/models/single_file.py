@@ -61,11 +61,15 @@ def _check_size(shapes: Shapes, configuration: Path, name: str, family: Family) 
     unet = json.loads((configuration / "unet" / "config.json").read_text(encoding="utf-8"))
     first = shapes.get("model.diffusion_model.input_blocks.0.0.weight", (unet["block_out_channels"][0],))
     if first[0] != unet["block_out_channels"][0]:
-        raise ModelError(
-            f"{name} has the names of {family.name} and is of another size than the published models ({first[0]} "
-            f"channels instead of {unet['block_out_channels'][0]}): one file does not say how such a model is made. "
-            "Use its folder in diffusers' layout."
-        )
+        raise of_another_size(name, family, f"{first[0]} channels instead of {unet['block_out_channels'][0]}")
+
+
+def of_another_size(name: str, family: Family, why: str) -> ModelError:
+    """The refusal of a checkpoint that is none of the published models, for whoever reads one."""
+    return ModelError(
+        f"{name} has the names of {family.name} and is of another size than the published models ({why}): one file "
+        "does not say how such a model is made. Use its folder in diffusers' layout."
+    )
 
 
 def family_of_file(file: Path, name: str, allow_pickle: bool = False) -> Family:

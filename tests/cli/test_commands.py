@@ -75,11 +75,17 @@ def test_inspect_in_short_by_layers_and_as_json(run_folder, capsys):
     assert main(["inspect", str(run_folder / WEIGHTS_NAME)]) == 0
     text = capsys.readouterr().out
     assert "one norm per output row" in text and len(text.splitlines()) < 25
-    assert "in ComfyUI: wrong: it finds no attention layer under these names" in text
+    assert "in diffusers: right" in text and "in a1111: reads nothing of it: its names are not known there" in text
     assert main(["inspect", str(run_folder / WEIGHTS_NAME), "--layers"]) == 0
     long = capsys.readouterr().out
     assert long.startswith(text) and len(long.splitlines()) == len(text.splitlines()) + 2 + 72
     assert "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q" in long
+
+
+def test_merge_prints_its_folder_and_no_bars_of_libraries(run_folder, tmp_path, capfd):
+    assert main(["merge", "--adapter", str(run_folder), "--output_dir", str(tmp_path / "m")]) == 0
+    printed = capfd.readouterr()
+    assert printed.out == f"{tmp_path / 'm'}\n" and "model shards" not in printed.err and "it/s" not in printed.err
 
 
 class TestDemo:

@@ -8,7 +8,19 @@ from pydantic import BaseModel
 
 from dora_diffusion.cli.aliases import REFUSED, REPLACED, apply_aliases
 from dora_diffusion.cli.parse import parse
-from dora_diffusion.config import AppConfig, DemoConfig, ExportConfig, GenerateConfig, InspectConfig, TrainConfig
+from dora_diffusion.config import (
+    AppConfig,
+    CombineConfig,
+    ConvertConfig,
+    DemoConfig,
+    EvaluateConfig,
+    ExportConfig,
+    GenerateConfig,
+    InspectConfig,
+    MergeConfig,
+    TrainConfig,
+    VerifyConfig,
+)
 from dora_diffusion.config.fields import value_at, walk
 from dora_diffusion.errors import ConfigError
 
@@ -152,7 +164,8 @@ def test_a_value_may_look_like_a_flag_after_an_equals_sign() -> None:
         (TrainConfig, ["--learning_rat=3"], "Did you mean '--learning_rate'?"),
         (TrainConfig, ["--use_loar"], "Did you mean '--use_lora'?"),
         (TrainConfig, ["--zzzzzzzz"], "Unknown argument '--zzzzzzzz'. See:"),
-        (TrainConfig, ["my photos"], "A folder or prompt with spaces needs quotes."),
+        (TrainConfig, ["--instance_prompt", "a", "photo"], "A folder or prompt with spaces needs quotes."),
+        (TrainConfig, ["my photos", "--rank", "4"], "dora-diffusion command --instance_data_dir 'my photos'."),
         (TrainConfig, ["--seed", "1", "run.yaml"], "A settings file comes first, before the flags."),
         (TrainConfig, ["--rank", "x"], "--rank must be a whole number, got 'x'."),
         (TrainConfig, ["--resolution", "5.5"], "--resolution must be a whole number, got '5.5'."),
@@ -188,3 +201,24 @@ def test_a_value_may_look_like_a_flag_after_an_equals_sign() -> None:
 )
 def test_a_wrong_argument_is_told_in_one_line(kind: type[BaseModel], arguments: list[str], told: str) -> None:
     assert told in refusal(kind, *arguments)
+
+
+@pytest.mark.parametrize("kind", [ExportConfig, GenerateConfig, MergeConfig, EvaluateConfig, ConvertConfig])
+def test_an_adapter_without_its_flag_is_told_the_flag(
+    kind: type[BaseModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "Unknown argument 'run'. It is given with its flag: dora-diffusion command --adapter run. See:"
+    output = "--output" if "output" in kind.model_fields else "--output_dir"
+    assert refusal(kind, "run", output, "x").startswith(told)
+    assert "needs quotes" in refusal(kind, output, "my", "run")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    assert refusal(kind, output, "x", "run").startswith(told)
+    assert "needs quotes" in refusal(kind, "--adapter=my", "run"), "it is given already"
+
+
+def test_several_adapters_and_a_file_are_told_too() -> None:
+    assert "dora-diffusion command --adapters one." in refusal(CombineConfig, "one", "two")
+    for kind, command in ((InspectConfig, "inspect"), (VerifyConfig, "verify")):
+        with pytest.raises(ConfigError, match=f"The file comes first, without a flag: dora-diffusion {command} FILE"):
+            parse(kind, ["--adapter", "run"], command, takes="FILE")

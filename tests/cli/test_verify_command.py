@@ -43,6 +43,19 @@ def test_every_reader_has_its_line(folder: Path, capsys) -> None:
     assert set(READERS) - set(lines) == {"peft"}
 
 
+def test_the_report_is_short(folder: Path, capsys) -> None:
+    """A row and at most one line of two reasons a reader; the rest is in the JSON."""
+    assert verify(folder, "kohya.safetensors") == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) == 1 + 6 + 5 + 1 and out[-1] == "Every layer and every key: --json."
+    (comfyui,) = [line for line in out if line.startswith("comfyui: ")]
+    assert comfyui.startswith(
+        "comfyui: 72 magnitudes are divided by the norms of the base's rows; 72 layers are not right, the worst "
+    )
+    assert verify(folder, "kohya.safetensors", "--reader", "lycoris") == 0
+    assert "--json" not in capsys.readouterr().out, "nothing more is to be told"
+
+
 def test_one_reader_alone_and_its_verdict_is_the_exit_status(folder: Path, capsys) -> None:
     assert verify(folder, "kohya.safetensors", "--reader", "lycoris") == 0
     assert "comfyui" not in capsys.readouterr().out
@@ -158,3 +171,20 @@ def test_pictures_are_drawn_where_they_may_be(folder: Path, tmp_path: Path, monk
     monkeypatch.setattr("dora_diffusion.inference.place", place)
     drawn(folder, tmp_path, "--reader", "diffusers")
     assert asked == [True]
+
+
+def test_a_picture_that_is_there_stays(folder: Path, tmp_path: Path, capsys) -> None:
+    first, second = tmp_path / "verify_diffusers.png", tmp_path / "verify_diffusers_2.png"
+    drawn(folder, tmp_path, "--reader", "diffusers")
+    before = first.read_bytes()
+    second.write_bytes(b"somebody's own")
+    capsys.readouterr()
+    drawn(folder, tmp_path, "--reader", "diffusers", "--seed", "7")
+    assert first.read_bytes() == before and second.read_bytes() == b"somebody's own"
+    assert str(tmp_path / "verify_diffusers_3.png") in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_drawing(folder: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert verify(folder, "run", "--picture", "--cpu", "--reader", "diffusers", "--output_dir", str(tmp_path / "file"))
+    assert "Traceback" not in (told := capsys.readouterr().err) and str(tmp_path / "file") in told

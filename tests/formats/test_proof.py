@@ -1,5 +1,6 @@
 """A file has its name once it is proved, and not before."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class Forgetful:
 
     def __init__(self, name: str, lose):
         self.name, self._lose = name, lose
+        self.needs_base = FORMATS.load(name).needs_base
 
     def write(self, state, path, base=None, precision="fp32") -> None:
         FORMATS.load(self.name).write(self._lose(state), path, base, precision)
@@ -108,3 +110,27 @@ def test_a_proved_folder_takes_an_older_ones_place(model, state, tmp_path: Path)
     (tmp_path / "a" / "old.txt").write_text("")
     write_proved(form, state, tmp_path / "a", LoadedBase(model))
     assert not (tmp_path / "a" / "old.txt").exists() and (tmp_path / "a" / "unet").is_dir()
+
+
+class Counted(LoadedBase):
+    """A base that knows how often its weights were read."""
+
+    def __init__(self, model):
+        super().__init__(model)
+        self.reads: Counter[str] = Counter()
+        weights, reads = self.weights, self.reads
+
+        class Weights(dict):
+            def __getitem__(self, name: str):
+                reads[name] += 1
+                return weights[name]
+
+        self.weights = Weights.fromkeys(weights)
+
+
+@pytest.mark.parametrize(("name", "times"), [("kohya", 2), ("comfyui", 3), ("dual", 3), ("diff", 3)])
+def test_the_base_is_not_read_more_often_than_need_be(name: str, times: int, model, state, tmp_path: Path) -> None:
+    """To see whose it is, to write and to prove: it may be larger than memory, so that nothing of it is kept."""
+    form, base = FORMATS.load(name), Counted(model)
+    write_proved(form, state, tmp_path / "a.safetensors", base)
+    assert set(base.reads) == set(state.layers) and set(base.reads.values()) == {times}

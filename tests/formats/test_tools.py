@@ -1,22 +1,25 @@
 """convert, resize, combine, extract: files in, files out, and what is said of them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from moved import moved_state
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dora_diffusion.adapters import AdapterState, merged_weights
 from dora_diffusion.cli import main
-from dora_diffusion.config import CombineConfig, ConvertConfig, ExtractConfig, ResizeConfig
+from dora_diffusion.config import CombineConfig, ConvertConfig, ExportConfig, ExtractConfig, ResizeConfig
 from dora_diffusion.errors import AdapterError, ConfigError, FormatError
-from dora_diffusion.formats import load_adapter
+from dora_diffusion.formats import export, load_adapter
 from dora_diffusion.formats.base_files import open_base
 from dora_diffusion.formats.diffusers_format import DIFFUSERS
 from dora_diffusion.formats.tools import combine_files, convert_file, extract_models, resize_file
 from dora_diffusion.formats.tools.combine import NOT_ADDITIVE, OTHER_BASES
+from dora_diffusion.formats.tools.extract import NO_WORDS
 from dora_diffusion.inference import MergedWeights
 from dora_diffusion.models import load_base
 from dora_diffusion.registry import FORMATS
@@ -59,6 +62,25 @@ class TestConvert:
         assert before.keys() == after.keys() and all(torch.equal(before[key], after[key]) for key in before)
         assert made.fits is None
         assert made.to_text() == f"Read back by the rules of: diffusers.\n{tmp_path / 'x.safetensors'}"
+
+    @pytest.mark.parametrize("name", ["diffusers", "lora"])
+    def test_the_precision_is_that_of_export(
+        self, name: str, files: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The file that export writes in it, and the same warning."""
+        both = {"adapter": files["dora"], "format": name, "precision": "fp16"}
+        export(ExportConfig(**both, output=tmp_path / "a" / "x.safetensors"))
+        told = caplog.messages.copy()
+        caplog.clear()
+        convert_file(ConvertConfig(**both, output=tmp_path / "b" / "x.safetensors"))
+        assert any(message.startswith("In fp16 a layer's change may be off by") for message in told)
+        assert set(caplog.messages) <= set(told) and told[-1] == caplog.messages[-1]
+        exported, converted = (load_file(tmp_path / place / "x.safetensors") for place in "ab")
+        assert exported.keys() == converted.keys()
+        assert all(torch.equal(exported[key], converted[key]) for key in exported)
+        assert {tensor.dtype for key, tensor in converted.items() if "lora_up" in key or "lora_A" in key} == {
+            torch.float16
+        }
 
     def test_as_a_plain_lora_and_what_that_leaves_out(self, files: dict[str, Path], tmp_path: Path) -> None:
         asked = ConvertConfig(adapter=files["dora"], output=tmp_path / "x.safetensors", plain_lora=True, rank=12)
@@ -157,6 +179,15 @@ class TestResize:
         found = load_adapter(made.path)
         assert {layer.rank for layer in found.layers.values()} == {20}
         assert distance(changes(found), changes(load_adapter(files["dora"]))) < 1e-5
+        told = "72 of 72 layers had fewer ranks and are filled up with ones that do nothing: the file is larger"
+        assert told in made.to_text()
+
+    @pytest.mark.parametrize("rank", [3, 8])
+    def test_that_nothing_is_gained_is_said_only_where_a_layer_grows(
+        self, rank: int, files: dict[str, Path], tmp_path: Path
+    ) -> None:
+        made = resize_file(ResizeConfig(adapter=files["lora"], output=tmp_path / "x.safetensors", rank=rank))
+        assert made.notes == ()
 
     def test_a_rank_is_needed(self, files: dict[str, Path], tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="Which rank"):
@@ -234,7 +265,32 @@ class TestExtract:
         assert made.notes == (
             "Left out, though tuning changed them: 1 layers that --targets does not name, and 1 tensors that no "
             "adapter carries (biases, norms, embeddings), first model.diffusion_model.out.2.bias.",
+            NO_WORDS,
         )
+
+    def test_the_words_it_was_taught_travel_with_it(self, tuned: Path, tmp_path: Path) -> None:
+        """To where each reader looks for them."""
+        made = extract_models(
+            ExtractConfig(
+                pretrained_model_name_or_path="toybox",
+                tuned_model_name_or_path=str(tuned),
+                kind="lora",
+                rank=2,
+                targets="attn",
+                format="kohya",
+                trigger="sks",
+                instance_prompt="a photo of sks teapot",
+                output=tmp_path / "x.safetensors",
+            )
+        )
+        assert NO_WORDS not in made.notes
+        found = load_adapter(made.path).metadata
+        assert (found["trigger"], found["instance_prompt"]) == ("sks", "a photo of sks teapot")
+        with safe_open(made.path, "pt") as file:
+            header = file.metadata()
+        assert header["modelspec.trigger_phrase"] == "sks"
+        assert header["modelspec.usage_hint"] == "a photo of sks teapot"
+        assert json.loads(header["ss_tag_frequency"]) == {"x": {"sks": 1}}
 
     def test_targets_are_checked(self, tmp_path: Path) -> None:
         names = {"pretrained_model_name_or_path": "toybox", "tuned_model_name_or_path": "toybox"}

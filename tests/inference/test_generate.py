@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from dora_diffusion.config import GenerateConfig
-from dora_diffusion.errors import ConfigError, DataError
+from dora_diffusion.errors import AdapterError, ConfigError, DataError, ModelError
 from dora_diffusion.formats import WEIGHTS_NAME
 from dora_diffusion.formats.diffusers_format import DIFFUSERS
 from dora_diffusion.inference import Drawing, MergedPipeline, draw_tensor, generate, read_settings
@@ -144,3 +145,33 @@ def test_the_base_says_how_strictly_a_prompt_is_followed(toybox) -> None:
     assert torch.equal(picture(None), picture(3.0)) and not torch.equal(picture(None), picture(5.0))
     toybox.name = "owner/model"
     assert torch.equal(picture(None), picture(5.0))
+
+
+def test_a_base_that_nobody_named_is_told(run_folder, tmp_path, caplog):
+    """Files of other tools do not say what they were trained on: what is taken then is a guess."""
+    tensors = load_file(run_folder / WEIGHTS_NAME)
+    save_file(tensors, tmp_path / "foreign.safetensors")
+    told = "does not say which base it was trained on, so that toybox, the embedded one, is taken"
+    quick = {"prompt": "a mug", "num_images": 1, "num_inference_steps": 1, "output_dir": tmp_path / "out"}
+    generate(GenerateConfig(adapter=run_folder, **quick))
+    generate(GenerateConfig(adapter=tmp_path / "foreign.safetensors", pretrained_model_name_or_path="toybox", **quick))
+    generate(GenerateConfig(**quick))
+    assert told not in caplog.text
+    generate(GenerateConfig(adapter=tmp_path / "foreign.safetensors", **quick))
+    assert caplog.text.count(told) == 1
+
+
+def test_a_guessed_base_that_does_not_fit_is_refused(tmp_path, caplog):
+    layer = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    factors = {f"{layer}.lora_A.weight": torch.ones(4, 320), f"{layer}.lora_B.weight": torch.ones(320, 4)}
+    save_file(factors, tmp_path / "sd15.safetensors")
+    with pytest.raises(AdapterError, match="does not fit this base.* Give the base .* with --pretrained_model_name"):
+        generate(GenerateConfig(adapter=tmp_path / "sd15.safetensors", prompt="a mug", output_dir=tmp_path))
+    assert "so that toybox" in caplog.text
+
+
+def test_a_base_by_a_name_that_only_its_trainer_knows_is_asked_for(run_folder, tmp_path):
+    header = {"ss_sd_model_name": "dreams_v5.safetensors"}
+    save_file(load_file(run_folder / WEIGHTS_NAME), tmp_path / "foreign.safetensors", header)
+    with pytest.raises(ModelError, match="dreams_v5.safetensors is neither .* give the base with --pretrained_model_n"):
+        generate(GenerateConfig(adapter=tmp_path / "foreign.safetensors", prompt="a mug", output_dir=tmp_path))

@@ -15,6 +15,11 @@ from dora_diffusion.formats.base_weights import BaseByName
 from dora_diffusion.formats.tools.made import Made, check_format, write
 from dora_diffusion.models import targets
 
+NO_WORDS = (
+    "Two models do not tell which words the tuned one was taught, so the file names none; give --trigger and "
+    "--instance_prompt to have them in it."
+)
+
 
 def extract_models(config: ExtractConfig, on_layer: OnLayer | None = None) -> Made:
     """Make an adapter of the difference of two models.
@@ -35,10 +40,13 @@ def extract_models(config: ExtractConfig, on_layer: OnLayer | None = None) -> Ma
     names = _targeted(base, tuned, config.targets)
     rule = rule_of(config)
     state, fits = extract(config.kind, names, base.weights, tuned.weights, rule, on_layer)
-    metadata = {**base.schedule, **tuned.schedule, **state.metadata, "tuned_model": tuned.name}
+    words = {"trigger": config.trigger, "instance_prompt": config.instance_prompt}
+    taught = {key: text for key, text in words.items() if text is not None}
+    metadata = {**base.schedule, **tuned.schedule, **state.metadata, **taught, "tuned_model": tuned.name}
     state = replace(state, base_name=base.name, metadata=metadata)
     proved = write(state, config.format, config.output, BaseByName(base.name))
-    return Made(config.output, fits, rule, tuple(_left_out(base, tuned, set(names))), proved)
+    notes = [*_left_out(base, tuned, set(names)), *([] if taught else [NO_WORDS])]
+    return Made(config.output, fits, rule, tuple(notes), proved)
 
 
 def _targeted(base: BaseFiles, tuned: BaseFiles, target: str) -> list[str]:

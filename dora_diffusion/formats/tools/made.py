@@ -15,6 +15,7 @@ from dora_diffusion.formats.approximation import told
 from dora_diffusion.formats.base_files import only
 from dora_diffusion.formats.base_weights import BaseByName
 from dora_diffusion.formats.export import check_output, save
+from dora_diffusion.formats.format import Precision
 from dora_diffusion.registry import FORMATS
 
 
@@ -81,10 +82,12 @@ def needed_weights(states: Sequence[AdapterState], base: BaseByName) -> Mapping[
     return weights
 
 
-def write(state: AdapterState, format_name: str, path: Path, base: BaseByName) -> tuple[str, ...]:
+def write(
+    state: AdapterState, format_name: str, path: Path, base: BaseByName, precision: Precision = "fp32"
+) -> tuple[str, ...]:
     """Write ``state`` in a registered format; the readers in whose hands it was proved.
 
     Raises:
         as ``formats.export.save``.
     """
-    return tuple(one.reader for one in save(state, format_name, path, base) if one.is_right)
+    return tuple(one.reader for one in save(state, format_name, path, base, precision) if one.is_right)

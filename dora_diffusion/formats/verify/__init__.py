@@ -1,6 +1,7 @@
 """Whether a file gives the weights it should, in the hands of the programs that read it."""
 
 from dora_diffusion.formats.verify.against import open_file, verify_against
+from dora_diffusion.formats.verify.answers import RIGHT, answers
 from dora_diffusion.formats.verify.compare import LayerCheck, Merged, Verification, as_json, verify, verify_all
 from dora_diffusion.formats.verify.promises import readers_of
 from dora_diffusion.formats.verify.proof import write_proved
@@ -16,6 +17,7 @@ from dora_diffusion.formats.verify.reading import (
 from dora_diffusion.formats.verify.report import notes, table
 
 __all__ = [
+    "RIGHT",
     "AdapterFile",
     "BaseWeights",
     "Found",
@@ -25,6 +27,7 @@ __all__ = [
     "Reader",
     "Reading",
     "Verification",
+    "answers",
     "as_json",
     "notes",
     "open_file",

@@ -50,7 +50,9 @@ class A1111Reader:
         layers = _whole_attentions(layers, base)
         # Embeddings that lie in the file are read as such.
         over = tuple(key for key in left_over(file, layers) if not key.startswith("bundle_emb."))
-        return Reading(layers, over)
+        by_row = sum(found.magnitude is not None and found.magnitude.shape[:1] != (1,) for found in layers.values())
+        remarks = (f"{by_row} magnitudes are divided by the norms of input columns",) if by_row else ()
+        return Reading(layers, over, remarks=remarks)
 
     def merge(self, found: Found, weight: Tensor) -> Tensor:
         changed = update(found, weight) if found.diff is None else difference(found, weight)

@@ -53,7 +53,15 @@ def verify_against(
         AdapterError: ``base`` is not the one ``state`` was trained on.
         ModelError, ConfigError: it cannot be loaded, or nobody knows its name.
     """
-    weights = _LastWeight(weights_for(state, base, "A verification"))
+    weights = weights_for(state, base, "A verification")
+    return judged(file, state, BaseWeights(base.family, weights), readers)
+
+
+def judged(
+    file: AdapterFile, state: AdapterState, base: BaseWeights, readers: Sequence[str] = ()
+) -> list[Verification]:
+    """``verify_against`` weights that are known to have every layer of ``state``."""
+    weights = _LastWeight(base.weights)
     names = readers or [name for name in READERS if (name == "peft") == bool(file.configs)]
     chosen = [READERS.load(name) for name in names]
     return verify_all(file, chosen, BaseWeights(base.family, weights), Merged(state, weights))

@@ -69,7 +69,18 @@ def read(file: AdapterFile, base: BaseWeights, factors: tuple[tuple[str, str], .
         used.update(keys)
         if found is not None:
             layers[layer] = found
-    return Reading(layers, tuple(key for key in left_over(file, layers) if key not in used))
+    over = tuple(key for key in left_over(file, layers) if key not in used)
+    by_row = sum(_is_by_row(found) for found in layers.values())
+    return Reading(
+        layers, over, remarks=(f"{by_row} magnitudes are divided by the norms of the base's rows",) * bool(by_row)
+    )
+
+
+def _is_by_row(found: Found) -> bool:
+    """Whether a magnitude has as many rows as the layer, as far as the file tells."""
+    if found.magnitude is None or found.up is None:
+        return False
+    return found.magnitude.ndim > 0 and found.magnitude.shape[0] == found.up.shape[0]
 
 
 def take(file: AdapterFile, prefix: str, factors: tuple[tuple[str, str], ...]) -> tuple[Found | None, tuple[str, ...]]:

@@ -15,8 +15,8 @@ _MUST = {
 # Readers that take such a file too, but not of every model or every layer: A1111 knows the originals' blocks alone,
 # sd-scripts has no modules for some layers, diffusers finds a text encoder by its out_proj.
 _MAY = {
-    "diff": ("a1111", "lycoris"),
     "lora": ("a1111", "diffusers", "lycoris", "sd_scripts"),
+    "diff": ("a1111", "lycoris"),
 }
 
 
@@ -28,3 +28,9 @@ def readers_of(format_name: str) -> tuple[str, ...]:
 def further_readers_of(format_name: str) -> tuple[str, ...]:
     """Others that are asked too, and whose answer is told."""
     return tuple(READERS.check(reader) for reader in _MAY.get(format_name, ()))
+
+
+def format_for(reader: str) -> str:
+    """The first format that is right in a reader."""
+    asked = [*_MUST.items(), *_MAY.items()]
+    return next(format_name for format_name, readers in asked if READERS.check(reader) in readers)

@@ -1,23 +1,19 @@
 """Writing a file that is proved before it has its name."""
 
 import shutil
-from functools import partial
 from pathlib import Path
 
-import torch
-
 from dora_diffusion.adapters import AdapterState
+from dora_diffusion.adapters.changes import needs_base
 from dora_diffusion.errors import AdapterError, ConfigError, FormatError, MachineError, ModelError
-from dora_diffusion.formats import kohya_file
-from dora_diffusion.formats.base_files import Tensors
 from dora_diffusion.formats.format import Base, Format, Precision
 from dora_diffusion.formats.peft_format import is_peft_folder
-from dora_diffusion.formats.verify.against import verify_against
-from dora_diffusion.formats.verify.compare import Merged, Verification, verify_all
+from dora_diffusion.formats.verify.against import judged, verify_against
+from dora_diffusion.formats.verify.compare import Verification
 from dora_diffusion.formats.verify.promises import further_readers_of, readers_of
 from dora_diffusion.formats.verify.reading import BaseWeights, read_adapter_file
 from dora_diffusion.formats.verify.report import first_fault
-from dora_diffusion.registry import FAMILIES, READERS
+from dora_diffusion.formats.verify.stand_in import stand_in
 
 
 def write_proved(
@@ -60,15 +56,17 @@ def _prove(form: Format, state: AdapterState, file: Path, base: Base) -> list[Ve
     if not names:
         return []
     written = read_adapter_file(file)
+    asked = (*names, *further_readers_of(form.name))
     try:
-        found = verify_against(written, state, base, (*names, *further_readers_of(form.name)))
+        if form.needs_base and needs_base(state):  # to write it, its weights were found to be the adapter's own
+            found = judged(written, state, BaseWeights(base.family, base.weights), asked)
+        else:
+            found = verify_against(written, state, base, asked)
     except (ConfigError, ModelError, AdapterError):
         if state.kind != "lora":
             raise
         # It adds the same to any base, so that none is needed to see that, by the readers it is for.
-        weights = Tensors({name: partial(torch.zeros, layer.weight_shape) for name, layer in state.layers.items()})
-        readers = [READERS.load(name) for name in names]
-        found = verify_all(written, readers, BaseWeights(_family(state, base), weights), Merged(state, weights))
+        found = judged(written, state, stand_in(state, base), names)
     for one in found[: len(names)]:
         if not one.is_right:
             raise FormatError(
@@ -76,11 +74,3 @@ def _prove(form: Format, state: AdapterState, file: Path, base: Base) -> list[Ve
                 "written; export another format."
             )
     return found
-
-
-def _family(state: AdapterState, base: Base) -> str:
-    """The adapter's, as far as it can be told: a format whose names depend on it has asked for it as it wrote."""
-    try:
-        return kohya_file.family(state, base)
-    except (ConfigError, ModelError):
-        return next(iter(FAMILIES))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dora_diffusion.errors import FormatError
 from dora_diffusion.formats.files import check_finite, read_safetensors
+from dora_diffusion.formats.peft_format import component_of
 from dora_diffusion.formats.verify.layer_names import ldm_paths
 
 PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -44,7 +45,7 @@ class AdapterFile:
 
 
 def read_adapter_file(path: Path) -> AdapterFile:
-    """A safetensors file, or a folder with PEFT's folders in it, one a component.
+    """A safetensors file, or a folder with PEFT's folders in it, one a component, or one of these.
 
     Raises:
         FormatError: there is none, it is damaged, holds numbers that are not finite, or layers of another kind.
@@ -52,16 +53,18 @@ def read_adapter_file(path: Path) -> AdapterFile:
     if not path.is_dir():
         tensors, header = read_safetensors(path)
         return _judgeable(path, AdapterFile(tensors, header))
-    folders = sorted(file.parent for file in path.glob(f"*/{PEFT_CONFIG}"))
+    folders = {file.parent.name: file.parent for file in sorted(path.glob(f"*/{PEFT_CONFIG}"))}
+    if not folders and (path / PEFT_CONFIG).is_file():
+        folders = {component_of(path): path}
     if not folders:
         raise FormatError(f"{path} is a folder without adapters: no <component>/{PEFT_CONFIG} lies in it.")
     found: dict[str, Tensor] = {}
     configs = {}
-    for folder in folders:
+    for component, folder in folders.items():
         inside, _ = read_safetensors(folder / PEFT_WEIGHTS)
-        found |= {f"{folder.name}/{key}": tensor for key, tensor in inside.items()}
+        found |= {f"{component}/{key}": tensor for key, tensor in inside.items()}
         try:
-            configs[folder.name] = dict(json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8")))
+            configs[component] = dict(json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise FormatError(f"{folder / PEFT_CONFIG} cannot be read: {error}.") from None
     return _judgeable(path, AdapterFile(found, configs=configs))

@@ -5,33 +5,31 @@ from collections.abc import Sequence
 
 from dora_diffusion.formats.verify.compare import LayerCheck, Verification
 
-SHOWN = 5
+SHOWN = 2  # reasons a reader
 
 
 def table(found: Sequence[Verification]) -> str:
-    """One line a reader, then what each of them loses."""
+    """One line a reader, then a line on what each of them loses."""
     head = ("reader", "verdict", "layers", "worst of |W'|", "of |W'-W0|", "rounding", "left over")
     rows = [head, *(_row(one) for one in found)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(head))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    for one in found:
-        lines += [f"{one.reader}: {remark}" for remark in notes(one)]
+    lost = {one.reader: reasons for one in found if (reasons := notes(one))}
+    lines += [f"{reader}: {'; '.join(reasons[:SHOWN])}." for reader, reasons in lost.items()]
     return "\n".join(lines)
 
 
 def notes(found: Verification) -> list[str]:
-    """What a reader loses: why it refuses, the keys left over by kind, and the worst layers."""
+    """What a reader loses, in clauses, the gravest first: why it refuses, by which rule, the worst layer, the keys."""
     if found.refusal:
-        return [f"loads nothing: {found.refusal}."]
-    said = [f"{remark}." for remark in found.remarks]
-    if _is_untouched(found):
-        return [*said, "reads nothing of it."]
+        return [f"loads nothing: {found.refusal}"]
+    said = [] if found.is_right else list(found.remarks)
+    if found.wrong and not is_untouched(found):
+        said.append(f"{len(found.wrong)} layers are not right, the worst {_layer(found.wrong[0])}")
     # Ours are notes to ourselves: no other program is meant to read them.
     kinds = Counter(_kind(key) for key in found.left_over if not key.startswith("dora_diffusion."))
-    said += [f"leaves over {count} x {kind}" for kind, count in kinds.items()]
-    said += [_layer(layer) for layer in found.wrong[:SHOWN]]
-    if len(found.wrong) > SHOWN:
-        said.append(f"and {len(found.wrong) - SHOWN} more layers are not right")
+    if kinds and not is_untouched(found):
+        said.append(f"leaves over {', '.join(f'{count} x {kind}' for kind, count in kinds.items())}")
     return said
 
 
@@ -45,7 +43,7 @@ def first_fault(found: Verification) -> str:
 def _row(found: Verification) -> tuple[str, ...]:
     if found.refusal:
         return (found.reader, "refused", f"0/{found.expected}", "-", "-", "-", str(len(found.left_over)))
-    if _is_untouched(found):
+    if is_untouched(found):
         return (found.reader, "not read", f"0/{found.expected}", "-", "-", "-", str(len(found.left_over)))
     return (
         found.reader,
@@ -58,7 +56,8 @@ def _row(found: Verification) -> tuple[str, ...]:
     )
 
 
-def _is_untouched(found: Verification) -> bool:
+def is_untouched(found: Verification) -> bool:
+    """Whether the reader takes nothing for any layer."""
     return bool(found.layers) and not any(layer.taken for layer in found.layers)
 
 
