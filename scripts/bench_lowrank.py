@@ -6,7 +6,7 @@
 One subject of the embedded base is trained (or its run is given), turned into LoRAs by SVD, and each of them is judged
 with the same prompts and seeds. ``lowrank.md`` holds the table, ``lowrank.png`` the plot. Told is the smallest rank
 whose likeness lies within ``CLOSE`` of the DoRA's; the default of plain LoRAs (``formats/approximation.py``) is larger,
-because one subject of a small base cannot vouch for others.
+because a subject or two of a small base cannot vouch for others.
 """
 
 import argparse
