@@ -4,7 +4,7 @@ from dora_diffusion.adapters.lowrank import Fits, RankRule
 from dora_diffusion.config.ranks import Ranks
 
 # Of a plain LoRA: twice the rank that is trained by default. In scripts/bench_lowrank.py (two toybox subjects, DoRAs of
-# rank 16) likeness was within 0.001 of the DoRA's at 32, and within 0.01 at 8 and 16; 15 % of the change was left out at 32.
+# rank 16) likeness was within 0.001 of the DoRA's at 32 and within 0.01 at 8 and 16; at 32 15 % of the change is lost.
 DEFAULT_RANK = 32
 LARGEST_RANK = 128  # where energy or error choose
 
