@@ -1,249 +1,403 @@
-"""Training jobs: a trainer that is a process of its own, and what is true about it now.
-
-The trainer outlives the page, the browser and the server. It says what it does in ``run/status.json``; the studio notes
-in ``job.json`` which process it started. Every state shown is worked out from those two and from the process itself.
-"""
+"""Training jobs: the queue, and what is true about each job now."""
 
 import json
-import math
-import os
-import signal
-import subprocess
-import sys
+import shutil
+import sqlite3
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from types import MappingProxyType
+from typing import Any
 
-from dora_diffusion.errors import MachineError, StudioError
-from dora_diffusion.studio.disk import last_line, read_json, write_text
-from dora_diffusion.studio.process import birth, is_alive
-from dora_diffusion.studio.subjects import Subject, SubjectStore
+from dora_diffusion.config import TrainConfig
+from dora_diffusion.config.files import build, dump_yaml, read_yaml
+from dora_diffusion.config.presets import lay_over
+from dora_diffusion.errors import StudioError
+from dora_diffusion.studio import failures, job_files, queue
+from dora_diffusion.studio.board import Board, levers, touch
+from dora_diffusion.studio.database import Database
+from dora_diffusion.studio.disk import link_or_copy, tail, told, write_text
+from dora_diffusion.studio.failures import Change, Levers
+from dora_diffusion.studio.home import Home
+from dora_diffusion.studio.job import Job, Preview
+from dora_diffusion.studio.job_settings import JobSettings, nested, short
+from dora_diffusion.studio.observe import ACTIVE, ENDED, State
+from dora_diffusion.studio.subjects import Subject, Subjects
 
-State = Literal["new", "starting", "preparing", "training", "saving", "done", "stopped", "failed", "interrupted"]
-ACTIVE: tuple[State, ...] = ("starting", "preparing", "training", "saving")
-ENDED: tuple[State, ...] = ("done", "stopped", "failed")
-PATIENCE_S = 60.0  # a trainer that has not left this long after it was asked may be ended by force
-LEAVING_S = 20.0  # how long a trainer may take to end after its last word
+__all__ = ["Job", "Jobs", "Preview"]
+
+# Inside ``Jobs`` the name ``list`` is a method.
+Listed = list[Job]
+Previews = list[Preview]
+Rows = list[sqlite3.Row]
+Curve = list[tuple[int, float]]
+Steps = list[int]
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+_LISTED = (
+    "select jobs.* from jobs join subjects on subjects.id = jobs.subject_id "
+    "where subjects.deleted is null and state != 'draft'"
+)
 
 
-@dataclass(frozen=True)
-class JobStatus:
-    """What is true about a subject's training at one moment. ``loss`` and ``seconds_left`` are None while unknown."""
+class Jobs:
+    """The trainings of one home. ``on_change`` is set when the scheduler has something to do."""
 
-    subject_id: str
-    state: State
-    step: int = 0
-    max_train_steps: int = 0
-    loss: float | None = None
-    seconds_left: float | None = None
-    message: str = ""
-    stop_asked: bool = False
+    def __init__(self, home: Home, database: Database, subjects: Subjects, board: Board, settings: JobSettings):
+        self._home, self._database, self._subjects = home, database, subjects
+        self._board, self._settings = board, settings
+        self._losses = job_files.LossLogs()
+        self._revision = _Revision()
+        self.on_change = threading.Event()
 
-    @property
-    def is_active(self) -> bool:
-        return self.state in ACTIVE
+    def qualities(self, base: str) -> dict[str, str]:
+        """What can be chosen for a base: name to one line about it; the middle one is the usual."""
+        return self._settings.qualities(base)
 
-
-class Studio(SubjectStore):
-    """The subjects in a home folder, and the one training that may run.
-
-    Args:
-        home: folder of the studio.
-        trainer: the command that trains; the path of a config.yaml is appended.
-    """
-
-    def __init__(self, home: Path, trainer: Sequence[str] = (sys.executable, "-m", "dora_diffusion.cli", "train")):
-        super().__init__(home)
-        self._trainer = list(trainer)
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
-        self._starting = threading.Lock()
-
-    def start(self, subject_id: str) -> None:
-        """Start the subject's trainer, or let it go on where it left off.
-
-        Raises:
-            StudioError: another training runs, or this one is finished.
-            MachineError: the process cannot be started.
-        """
-        with self._starting:
-            subject = self.subject(subject_id)
-            self.check_free()
-            if self.status(subject_id).state == "done":
-                raise StudioError(
-                    f"{subject_id} is trained already. Make pictures of it, or change photos, words or quality."
-                )
-            self._let_leave()
-            subject.run_folder.mkdir(exist_ok=True)  # so that the trainer can say what it does before its first file
-            pid = self._spawn([*self._trainer, str(subject.config_file)], subject.log_file)
-            self._note(subject, {"pid": pid, "born": birth(pid), "stop_asked": None})
-
-    def stop(self, subject_id: str) -> None:
-        """Ask the trainer to save and leave; asked again a minute later, it is ended by force.
+    def config(self, subject_id: str, quality: str, overrides: Mapping[str, Any] = NOTHING) -> TrainConfig:
+        """The settings that ``enqueue`` would train with; the folders are the job's only then.
 
         Raises:
-            StudioError: it does not run.
+            ConfigError: as for ``enqueue``.
         """
-        subject = self.subject(subject_id)
-        job = self._job(subject)
-        if not self._lives(job):
-            raise StudioError(f"{subject_id} is not being trained, so there is nothing to stop.")
-        asked = job.get("stop_asked")
-        if isinstance(asked, float) and time.time() - asked < PATIENCE_S:
-            return  # a second SIGTERM would end the trainer before it has saved
-        try:
-            if asked is None:
-                os.kill(job["pid"], signal.SIGTERM)
-            else:
-                os.killpg(job["pid"], signal.SIGKILL)  # start_new_session made its pid the group's
-        except ProcessLookupError:  # it left by itself in this very moment
-            return
-        if asked is None:
-            self._note(subject, {**job, "stop_asked": time.time()})
+        subject = self._subjects.get(subject_id)
+        return self._settings.build(subject, quality, overrides, self._home.path_of("subject", subject.id))
 
-    def running(self) -> str | None:
-        """The id of the subject that is being trained, if any; a trainer that said its last word does not train."""
-        return next((name for name in self._living() if self.status(name).is_active), None)
+    def enqueue(self, subject_id: str, quality: str, overrides: Mapping[str, Any] = NOTHING, note: str = "") -> Job:
+        """Put a training of the subject at the end of the queue.
 
-    def check_free(self) -> None:
-        """Raise StudioError while a training runs."""
-        busy = self.running()
-        if busy is not None:
-            raise StudioError(f"{busy} is being trained, and one training runs at a time. Wait for it, or press Stop.")
-
-    def current(self) -> str | None:
-        """The id of the subject that is trained now, or else was worked on last."""
-        return self.running() or next((subject.id for subject in self.subjects()), None)
-
-    def status(self, subject_id: str) -> JobStatus:
-        """What is true about the subject's training now.
+        Args:
+            quality: one of ``qualities``.
+            overrides: settings by dotted names of ``TrainConfig`` ("adapter.rank").
+            note: what is different from an earlier training, in words.
 
         Raises:
-            StudioError: there is no such subject.
+            ConfigError: a setting is unknown or out of range.
+            StudioError: the subject waits or is trained already, or has no words or photos.
         """
-        subject = self.subject(subject_id)
-        job = self._job(subject)
-        # Alive is asked before the trainer's word is read: the other way round, a trainer that says done and leaves in
-        # between would look interrupted.
-        lives = self._lives(job)
-        report = read_json(subject.run_folder / "status.json")
-        if report.get("pid") != job.get("pid"):  # the word of an earlier process
-            report = {}
-        state = _state(subject, job, report, lives)
-        return JobStatus(
-            subject_id=subject.id,
-            state=state,
-            step=int(_number(report.get("step")) or 0),
-            max_train_steps=int(_number(report.get("max_train_steps")) or subject.steps),
-            loss=_number(report.get("loss")),
-            seconds_left=_number(report.get("seconds_left")) if state in ACTIVE else None,
-            message=_message(subject, job, report, state),
-            stop_asked=job.get("stop_asked") is not None,
-        )
-
-    def losses(self, subject_id: str) -> list[tuple[int, float]]:
-        """(step, loss) of every logged step, in order; of a step that was done again after a resume, the last."""
-        logged: dict[int, float] = {}
+        self._database.check_writable()
+        subject = self._subjects.get(subject_id)
+        self._check_ready(subject)
+        config = self.config(subject_id, quality, overrides)
+        with told("prepare the training"):
+            number = self._draft(subject, quality, overrides, config, note)
+        folder = self._home.path_of("job", f"job-{number}")
         try:
-            lines = (self.subject(subject_id).run_folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
-            return []
-        for line in lines:
-            step, loss = _step_and_loss(line)
-            if step is not None and loss is not None:
-                logged[step] = loss
-        return sorted(logged.items())
+            with told("prepare the training"):
+                self._fill(folder, self._settings.build(subject, quality, overrides, folder), subject)
+            with self._database.transaction() as connection:
+                queue.append(connection, number)
+                touch(connection, subject.id)
+        except BaseException as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            with self._database.transaction() as connection:
+                connection.execute("delete from jobs where number = ?", (number,))
+            if isinstance(error, sqlite3.IntegrityError):  # a second click was faster
+                raise _busy(subject) from None
+            raise
+        self.on_change.set()
+        return self.get(f"job-{number}")
 
-    def _spawn(self, command: list[str], log_file: Path) -> int:
+    def get(self, id: str) -> Job:
+        """The job called ``id``.
+
+        Raises:
+            StudioError: there is none.
+        """
+        return self._board.jobs([self._board.row(id)])[0]
+
+    def list(self, limit: int = 50, offset: int = 0, state: State | None = None) -> Listed:
+        """The newest first, of those whose subject is not deleted."""
+        which = "" if state is None else " and state = :state"
+        sql = f"{_LISTED}{which} order by number desc limit :limit offset :offset"
+        return self._board.jobs(self._database.rows(sql, {"limit": limit, "offset": offset, "state": state}))
+
+    def count(self, state: State | None = None) -> int:
+        """How many ``list`` has in all."""
+        which = "" if state is None else " and state = :state"
+        row = self._database.row(f"select count(*) as n from ({_LISTED}{which})", {"state": state})
+        return int(row["n"]) if row else 0
+
+    def current(self) -> Listed:
+        """The active ones, then those that wait, in order."""
+        rows = self._board.active_rows() + queue.waiting(self._database)
+        jobs = self._board.jobs(rows)
+        return [job for job in jobs if job.is_active or job.state == "queued"]
+
+    def of_subject(self, subject_id: str) -> Listed:
+        """A subject's trainings, the newest first."""
+        subject = self._subjects.get(subject_id)
+        sql = "select * from jobs where subject_id = ? and state != 'draft' order by number desc"
+        return self._board.jobs(self._database.rows(sql, (subject.id,)))
+
+    def losses(self, id: str) -> Curve:
+        """(step, loss) of every logged step, in order."""
+        return self._losses.read(job_files.run_folder(self._folder(id)) / "metrics.jsonl")
+
+    def previews(self, id: str) -> Previews:
+        """By step, then in the order of the prompts."""
+        row = self._board.row(id)
+        folder, shown = self._folder(id), self._home.media_of("previews", id)
+        prompts, seen = json.loads(row["prompts"]), job_files.likenesses(self._folder(id))
+        previews = []
+        for step, number, seed, file in job_files.preview_files(folder):
+            with told("show the previews"):
+                link_or_copy(file, shown / file.name)
+            of_step = seen.get(step)
+            prompt = prompts[number] if number < len(prompts) else ""
+            likeness = of_step.pictures.get(file.name) if of_step else None
+            previews.append(Preview(step, prompt, seed, shown / file.name, likeness))
+        return previews
+
+    def likeness(self, id: str) -> Curve:
+        """(step, mean likeness of its previews), in order: 0 is any of its class, 1 is as like as the photos."""
+        return [(step, found.mean) for step, found in job_files.likenesses(self._folder(id)).items()]
+
+    def checkpoints(self, id: str) -> Steps:
+        """The steps whose adapter can be used, in order."""
+        return job_files.adapter_steps(self._folder(id))
+
+    def adapter(self, id: str, step: int | None = None) -> Path:
+        """The adapter file of a step, or of the end.
+
+        Raises:
+            StudioError: there is none.
+        """
+        file = job_files.adapter_file(self._folder(id), step)
+        if file is None:
+            what = "has not finished" if step is None else f"has no checkpoint of step {step}"
+            raise StudioError(f"This training {what}. Choose one of the checkpoints that are listed.")
+        return file
+
+    def log_tail(self, id: str, lines: int = 50) -> str:
+        """The last lines of the trainer's log."""
+        return tail(self._folder(id) / "trainer.log", max(1, min(lines, 1000)))
+
+    def revision(self) -> int:
+        """A number that grows whenever anything that a page shows may have changed."""
+        facts: list[object] = [self._database.changes(), self._database.read_only]
+        for row in self._database.rows(f"select number from jobs where state in {ACTIVE}"):
+            folder = self._home.path_of("job", f"job-{row['number']}")
+            facts.append([_changed(job_files.run_folder(folder) / "status.json"), _changed(folder / "likeness.jsonl")])
+        return self._revision.of(facts)
+
+    def cancel(self, id: str) -> Job:
+        """Take it out of the queue, or ask it to save and leave.
+
+        Raises:
+            StudioError: it has ended already.
+        """
+        self._board.note(id)
+        number, now = self._board.row(id)["number"], time.time()
+        with self._database.transaction() as connection:
+            waited = connection.execute(
+                "update jobs set state = 'cancelled', ended = ?, place = null, message = 'Taken out of the queue.' "
+                "where number = ? and state = 'queued'",
+                (now, number),
+            ).rowcount
+            asked = connection.execute(
+                f"update jobs set stop_asked = coalesce(stop_asked, ?) where number = ? and state in {ACTIVE}",
+                (now, number),
+            ).rowcount
+        if not waited and not asked:
+            raise StudioError("This training has ended already, so there is nothing to cancel.")
+        self.on_change.set()
+        return self.get(id)
+
+    def resume(self, id: str) -> Job:
+        """Put an interrupted, cancelled or failed one back into the queue; it goes on from its last checkpoint.
+
+        Raises:
+            StudioError: it is finished, or another training of its subject waits or runs.
+        """
+        return self._requeue(id, "")
+
+    def apply(self, id: str, remedy: str) -> Job:
+        """Do what a remedy of the job's failure says. Returns: the job that goes on, which may be a new one.
+
+        Raises:
+            StudioError: the remedy is not offered for this job.
+        """
+        self._board.note(id)
+        job, row = self.get(id), self._board.row(id)
+        offered = [offer.name for offer in job.failure.remedies] if job.failure else []
+        if remedy not in offered or job.failure is None:
+            raise StudioError(
+                f"{str(remedy)[:40]!r} is not offered for this training; offered: {', '.join(offered) or 'nothing'}."
+            )
+        if remedy == "use_checkpoint":
+            self._subjects.choose(job.subject_id, id, self.checkpoints(id)[-1])
+            return self.get(id)
+        if remedy == "resume" or (remedy == "retry" and job.failure.code != "photos"):
+            return self.resume(id)
+        overrides = json.loads(row["overrides"])
+        if remedy == "retry":
+            return self.enqueue(job.subject_id, job.quality, overrides, "again, with the photos as they are now")
+        change = failures.change(remedy, levers(row))
+        if change.same_run:
+            self._change_settings(id, change, overrides)
+            return self._requeue(id, change.words)
+        return self.enqueue(job.subject_id, job.quality, {**overrides, **change.settings}, change.words)
+
+    def move_up(self, id: str) -> Job:
+        """Let a waiting job change places with the one before it.
+
+        Raises:
+            StudioError: it does not wait.
+        """
+        number = self._board.row(id)["number"]
+        with self._database.transaction() as connection:
+            if not queue.move_up(connection, number):
+                raise StudioError("This training does not wait any more.")
+        return self.get(id)
+
+    def remove(self, id: str) -> None:
+        """Forget a job that has ended, and delete its folder.
+
+        Raises:
+            StudioError: it waits or runs.
+        """
+        self._board.note(id)
+        number = self._board.row(id)["number"]
+        with self._database.transaction() as connection:
+            gone = connection.execute(f"delete from jobs where number = ? and state in {ENDED}", (number,)).rowcount
+            if not gone:
+                raise StudioError("This training waits or runs. Cancel it first.")
+            connection.execute("update subjects set chosen_job = null, chosen_step = null where chosen_job = ?", (id,))
+        shutil.rmtree(self._home.path_of("job", id), ignore_errors=True)
+        shutil.rmtree(self._home.media_of("previews", id), ignore_errors=True)
+
+    def drop_drafts(self) -> None:
+        """Remove what a server left that was ended while it put a job together."""
+        for row in self._database.rows("select number from jobs where state = 'draft'"):
+            shutil.rmtree(self._home.path_of("job", f"job-{row['number']}"), ignore_errors=True)
+        with self._database.transaction() as connection:
+            connection.execute("delete from jobs where state = 'draft'")
+
+    def _folder(self, id: str) -> Path:
+        self._board.row(id)
+        return self._home.path_of("job", id)
+
+    def _check_ready(self, subject: Subject) -> None:
+        if subject.deleted is not None:
+            raise StudioError(f"{subject.name} is in the trash. Restore it first.")
+        if subject.is_draft:
+            raise StudioError("What is it? One or two words, for example: teapot, dog, backpack.")
+        if not self._subjects.photo_files(subject.id):
+            raise StudioError(f"{subject.name} has no photos yet. Add some first: three to twenty.")
+        if any(self._board.note(f"job-{row['number']}") in (*ACTIVE, "queued") for row in self._busy_rows(subject.id)):
+            raise _busy(subject)
+
+    def _busy_rows(self, subject_id: str) -> Rows:
+        sql = f"select number from jobs where subject_id = ? and state in {('queued', *ACTIVE)}"
+        return self._database.rows(sql, (subject_id,))
+
+    def _draft(
+        self, subject: Subject, quality: str, overrides: Mapping[str, Any], config: TrainConfig, note: str
+    ) -> int:
+        """A row that nobody sees yet, and its empty folder. Returns: the job's number."""
+        resolution = config.data.resolution or self._settings.resolution(subject.base)
+        data, run = config.data, config.run
+        values = {
+            "subject_id": subject.id,
+            "created": time.time(),
+            "state": "draft",
+            "quality": quality,
+            "overrides": json.dumps(dict(overrides), default=str),
+            "settings": short(quality, config, overrides),
+            "note": note,
+            "base": subject.base,
+            "resolution": resolution,
+            "batch": run.train_batch_size * run.gradient_accumulation_steps,
+            "prompts": json.dumps([data.fill(prompt) for prompt in run.validation_prompt]),
+            "options": json.dumps(Levers.of(config, resolution).to_json()),
+            "total": run.max_train_steps,
+        }
+        while True:
+            with self._database.transaction() as connection:
+                columns, places = ", ".join(values), ", ".join(f":{name}" for name in values)
+                number = connection.execute(f"insert into jobs ({columns}) values ({places})", values).lastrowid
+            try:
+                self._home.path_of("job", f"job-{number}").mkdir(mode=0o700)
+                return int(number or 0)
+            except FileExistsError:  # of an older database
+                with self._database.transaction() as connection:
+                    connection.execute("delete from jobs where number = ?", (number,))
+
+    def _fill(self, folder: Path, config: TrainConfig, subject: Subject) -> None:
+        """Settings, and the photos as they are now: those of a job never change, so that a resume is exact."""
+        (folder / "photos").mkdir(mode=0o700)
+        for photo in self._subjects.photo_files(subject.id):
+            link_or_copy(photo, folder / "photos" / photo.name)
+        write_text(folder / "config.yaml", dump_yaml(config))
+
+    def _change_settings(self, id: str, change: Change, overrides: Mapping[str, Any]) -> None:
+        """Change settings that may change between the parts of one run."""
+        file = self._folder(id) / "config.yaml"
+        content = lay_over({**read_yaml(file), "preset": None}, {})
+        for section, values in nested(change.settings).items():
+            content[section] = {**content[section], **values}
+        config = build(TrainConfig, content, "")
+        write_text(file, dump_yaml(config))
+        row = self._board.row(id)
+        options = Levers.of(config, row["resolution"]).to_json()
+        with self._database.transaction() as connection:
+            connection.execute(
+                "update jobs set overrides = ?, options = ?, settings = ? where number = ?",
+                (
+                    json.dumps({**overrides, **change.settings}),
+                    json.dumps(options),
+                    short(row["quality"], config, {**overrides, **change.settings}),
+                    row["number"],
+                ),
+            )
+
+    def _requeue(self, id: str, note: str) -> Job:
+        self._board.note(id)
+        row = self._board.row(id)
+        subject = self._subjects.get(row["subject_id"])
+        if subject.deleted is not None:
+            raise StudioError(f"{subject.name} is in the trash. Restore it first.")
+        if row["state"] not in ("interrupted", "cancelled", "failed"):
+            words = "is finished" if row["state"] == "done" else "waits or runs already"
+            raise StudioError(f"This training {words}, so there is nothing to resume.")
         try:
-            with log_file.open("ab") as log:
-                child = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            with self._database.transaction() as connection:
+                queue.append(connection, row["number"])
+                connection.execute(
+                    "update jobs set note = trim(note || ' ' || ?) where number = ?", (note, row["number"])
                 )
-        except OSError as error:
-            raise MachineError(f"The trainer cannot be started: {error.strerror} ({error.filename}).") from error
-        self._children[child.pid] = child
-        return child.pid
-
-    def _living(self) -> list[str]:
-        """The subjects whose trainer is still a process."""
-        notes = (self.home / "subjects").glob("*/job.json")
-        return [note.parent.name for note in notes if self._lives(read_json(note))]
-
-    def _let_leave(self) -> None:
-        """Wait for a trainer that said its last word and is on its way out: it still holds memory."""
-        end = time.monotonic() + LEAVING_S
-        while leaving := self._living():
-            if time.monotonic() > end:
-                raise StudioError(
-                    f"The last training, {leaving[0]}, has not let go of the machine yet. Try again in a minute."
-                )
-            time.sleep(0.05)
-
-    def _lives(self, job: dict[str, Any]) -> bool:
-        """Whether the noted process runs; a child that ended is reaped on the way."""
-        pid, born = job.get("pid"), job.get("born")
-        if not isinstance(pid, int) or not isinstance(born, str):
-            return False
-        child = self._children.get(pid)
-        if child is not None and child.poll() is not None:
-            self._children.pop(pid, None)
-            return False
-        return is_alive(pid, born)
-
-    @staticmethod
-    def _job(subject: Subject) -> dict[str, Any]:
-        return read_json(subject.folder / "job.json")
-
-    @staticmethod
-    def _note(subject: Subject, job: dict[str, Any]) -> None:
-        write_text(subject.folder / "job.json", json.dumps(job))
+                touch(connection, subject.id)
+        except sqlite3.IntegrityError:
+            raise _busy(subject) from None
+        self.on_change.set()
+        return self.get(id)
 
 
-def _state(subject: Subject, job: dict[str, Any], report: dict[str, Any], lives: bool) -> State:
-    said = report.get("state")
-    if said == "done" and subject.adapter is None:
-        return "failed"
-    if said in ENDED:
-        return cast(State, said)
-    if lives:
-        return cast(State, said) if said in get_args(State) else "starting"
-    if said is not None:
-        return "interrupted"
-    if not job:
-        return "new"
-    return "stopped" if job.get("stop_asked") is not None else "failed"
+class _Revision:
+    """Turns facts into a number that grows when they change, also over restarts."""
+
+    def __init__(self) -> None:
+        self._number, self._facts = time.time_ns() // 1_000_000, ""
+        self._lock = threading.Lock()
+
+    def of(self, facts: object) -> int:
+        told = repr(facts)
+        with self._lock:
+            if told != self._facts:
+                self._facts = told
+                self._number += 1
+            return self._number
 
 
-def _message(subject: Subject, job: dict[str, Any], report: dict[str, Any], state: State) -> str:
-    """The trainer's own words, or the studio's where the trainer could not say any."""
-    if state == "failed" and report.get("state") == "done":
-        return "The trainer said it was done, but there is no adapter file. Press Train to try again."
-    if state == "failed" and not report:
-        said = last_line(subject.log_file) or "it left no word"
-        return f"The trainer ended before it began: {said}"
-    if state == "stopped" and not report:
-        return "Stopped before the first step."
-    if state == "interrupted":
-        return f"The trainer ended without a last word. Press Train to go on; its log is {subject.log_file}."
-    words = report.get("message")
-    if isinstance(words, str) and words:
-        return words
-    return last_line(subject.log_file) if state == "failed" else ""
+def _busy(subject: Subject) -> StudioError:
+    return StudioError(f"{subject.name} is being trained already, or waits for it. One training a subject at a time.")
 
 
-def _step_and_loss(line: str) -> tuple[int | None, float | None]:
+def _changed(file: Path) -> tuple[int, int]:
     try:
-        entry = json.loads(line)
-        step, loss = entry["step"], _number(entry["loss"])
-    except (ValueError, TypeError, KeyError):  # the last line may be half written
-        return None, None
-    return (step, loss) if isinstance(step, int) else (None, None)
-
-
-def _number(value: object) -> float | None:
-    """``value`` as a finite number, or None."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(cast(float, value)) if is_number else None
+        status = file.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_size)

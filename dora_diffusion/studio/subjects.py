@@ -1,214 +1,380 @@
-"""The subjects in the studio's home: a folder each, with the user's photos and the settings of the training run."""
+"""Subjects: who is taught, in which words, from which photos, and which adapter stands for it now."""
 
-import json
-import os
-import re
 import shutil
-from collections.abc import Sequence
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dora_diffusion.config import TrainConfig
-from dora_diffusion.config.files import load_yaml
-from dora_diffusion.errors import ConfigError, MachineError, StudioError
-from dora_diffusion.studio.disk import read_json, write_text
-from dora_diffusion.studio.intake import check_count, check_words, digest, slug, store_photos, write_config
+from dora_diffusion.errors import StudioError
+from dora_diffusion.registry import did_you_mean
+from dora_diffusion.studio.album import Album, PhotoNote
+from dora_diffusion.studio.database import Database
+from dora_diffusion.studio.disk import told
+from dora_diffusion.studio.home import Home
+from dora_diffusion.studio.intake import check_count, check_noun, check_trigger, check_words, slug
+from dora_diffusion.studio.job_files import adapter_file
+from dora_diffusion.studio.samples import SAMPLES, sample_photos
 
-ID_RULE = re.compile(r"^[a-z0-9][a-z0-9-]{0,63}$")
-ADAPTER_FILE = "pytorch_lora_weights.safetensors"
+__all__ = ["PhotoNote", "Subject", "Subjects"]
+
+TRASH_S = 7 * 24 * 3600.0
+_BUSY = "('queued', 'starting', 'running', 'saving')"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One taught subject: its folder, and what is trained in it."""
+    """One subject. Times are UTC seconds. ``chosen_job`` and ``chosen_step``: the checkpoint that stands for it."""
 
     id: str
-    folder: Path
-    config: TrainConfig
+    name: str
+    class_noun: str
+    trigger: str
+    base: str
+    created: float
+    deleted: float | None
+    chosen_job: str | None
+    chosen_step: int | None
 
     @property
-    def class_noun(self) -> str:
-        return self.config.data.class_noun or ""
+    def words(self) -> str:
+        """What it is called in a prompt: "sks teapot"."""
+        return f"{self.trigger} {self.class_noun}".strip()
 
     @property
-    def trigger(self) -> str:
-        return self.config.data.trigger
-
-    @property
-    def steps(self) -> int:
-        return self.config.run.max_train_steps
-
-    @property
-    def base(self) -> str:
-        return self.config.model.pretrained_model_name_or_path
-
-    @property
-    def photos(self) -> list[Path]:
-        return sorted((self.folder / "photos").glob("*.jpg"))
-
-    @property
-    def config_file(self) -> Path:
-        return self.folder / "config.yaml"
-
-    @property
-    def run_folder(self) -> Path:
-        return self.folder / "run"
-
-    @property
-    def log_file(self) -> Path:
-        return self.folder / "trainer.log"
-
-    @property
-    def adapter(self) -> Path | None:
-        """The trained file, if there is one."""
-        file = self.run_folder / ADAPTER_FILE
-        return file if file.is_file() else None
+    def is_draft(self) -> bool:
+        """Whether nobody has said yet what it is."""
+        return not self.class_noun
 
 
-def read_subject(folder: Path) -> Subject:
-    """The subject in ``folder``.
-
-    Raises:
-        StudioError: its settings cannot be read.
-    """
-    try:
-        config = load_yaml(TrainConfig, folder / "config.yaml")
-    except ConfigError as error:
-        raise StudioError(f"The settings of {folder.name} cannot be read: {error}") from error
-    return Subject(folder.name, folder, config)
+# Inside ``Subjects`` the name ``list`` is a method.
+Listed = list[Subject]
+Notes = list[PhotoNote]
+Files = list[Path]
+Words = list[str]
 
 
-class SubjectStore:
-    """The subjects in a home folder.
+class Subjects:
+    """The subjects of one home.
 
     Args:
-        home: ``subjects/<id>/`` holds photos/, config.yaml, run/, trainer.log; ``media/`` is all that a page may show.
-
-    Raises:
-        MachineError: the folder cannot be written.
+        bases: names of the base models that are there.
+        resolution_of: side in pixels of the pictures that a base is trained with.
     """
 
-    def __init__(self, home: Path):
-        self.home = home
-        self.media = home / "media"
-        self._read: dict[Path, tuple[int, Subject]] = {}
-        try:
-            for folder in (home, home / "subjects", self.media):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise MachineError(
-                f"The studio cannot write in {home} ({error.strerror}). Set DORA_HOME to a folder of yours."
-            ) from error
+    def __init__(
+        self,
+        home: Home,
+        database: Database,
+        bases: Callable[[], Sequence[str]] = lambda: ("toybox",),
+        resolution_of: Callable[[str], int] = lambda base: 128,
+    ):
+        self._home, self._database = home, database
+        self._bases, self._resolution_of = bases, resolution_of
+        self._album = Album(home, database)
 
-    def create_subject(self, photo_paths: Sequence[Path | str], class_noun: str, trigger: str, steps: int) -> str:
+    def create(
+        self, photos: Sequence[Path], name: str, class_noun: str, trigger: str = "", base: str = "toybox"
+    ) -> Subject:
         """Make a subject from photos and words; nothing is left behind when one of them is refused.
 
+        Args:
+            photos: 1 to 100 files, opened by content.
+            name: left empty, it is the class noun and a number.
+            trigger: left empty, "sks".
+
         Raises:
             StudioError: the words or the photos cannot be used.
-            ConfigError: ``steps`` is no number of steps.
         """
-        paths = [Path(path) for path in photo_paths]
-        check_count(paths)
-        noun, word = check_words(class_noun, trigger)
-        folder = self._new_folder(slug(noun))
+        check_count(len(photos))
+        noun = check_noun(class_noun)
+        subject = self._insert(name.strip() and check_words("name", name), noun, trigger, base)
         try:
-            stored = store_photos(paths, folder / "photos")
-            digests = [[digest(given), digest(kept)] for given, kept in zip(paths, stored, strict=True)]
-            write_text(folder / "photos.json", json.dumps({"digests": digests}))
-            write_config(folder, noun, word, steps)
+            refused = self._album.add(subject.id, photos, self._resolution_of(base))
+            if refused:
+                raise StudioError(" ".join(refused))
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            self._forget(subject.id)
             raise
-        return folder.name
+        return subject
 
-    def find_subject(self, photo_paths: Sequence[Path | str], class_noun: str, trigger: str, steps: int) -> str | None:
-        """The newest subject made from exactly these photos and words, if any: pressing Train again goes on with it.
+    def draft(self, base: str = "toybox") -> Subject:
+        """A subject that has no words and photos yet: ``update`` and ``add_photos`` give it some."""
+        return self._insert("", "", "", base)
 
-        A photo counts as the same when it is the user's file or the copy that was stored of it.
+    def latest_draft(self) -> Subject | None:
+        """The draft that was worked on last, if any: what a page goes on with."""
+        row = self._database.row(
+            "select * from subjects where deleted is null and class_noun = '' order by worked_on desc, rowid desc"
+        )
+        return _subject(row) if row else None
+
+    def samples(self) -> Words:
+        """Names of the sample subjects: teapot, backpack, robot."""
+        return [name for name in SAMPLES if sample_photos(name)]
+
+    def create_from_sample(self, name: str) -> Subject:
+        """Make a subject from a sample's photos.
 
         Raises:
-            StudioError: the words or the photos cannot be used.
+            StudioError: there is no such sample.
         """
-        paths = [Path(path) for path in photo_paths]
-        check_count(paths)
-        noun, word = check_words(class_noun, trigger)
-        given = {digest(path) for path in paths}
-        for subject in self.subjects():
-            stored = read_json(subject.folder / "photos.json").get("digests", [])
-            same_photos = len(stored) == len(paths) and all(given.intersection(pair) for pair in stored)
-            if same_photos and (subject.class_noun, subject.trigger, subject.steps) == (noun, word, steps):
-                return subject.id
+        if name not in SAMPLES:
+            raise StudioError(
+                f"There is no sample subject {str(name)[:40]!r}; there are {', '.join(SAMPLES)}."
+                f"{did_you_mean(str(name), list(SAMPLES))}"
+            )
+        return self.create(sample_photos(name), "", name)
+
+    def get(self, id: str) -> Subject:
+        """The subject called ``id``, also a deleted one.
+
+        Raises:
+            StudioError: there is none.
+        """
+        row = self._database.row("select * from subjects where id = ?", (self._home.check_id("subject", id),))
+        if row is None:
+            raise StudioError(f"There is no subject called {id}.")
+        return _subject(row)
+
+    def list(self) -> Listed:
+        """All that are not deleted and no drafts; the one that was worked on last comes first."""
+        rows = self._database.rows(
+            "select * from subjects where deleted is null and class_noun != '' order by worked_on desc, rowid desc"
+        )
+        return [_subject(row) for row in rows]
+
+    def photos(self, id: str) -> Notes:
+        """Its photos, in order."""
+        return self._album.notes(self.get(id).id)
+
+    def photo_files(self, id: str) -> Files:
+        """The stored photos, in order, for a training to link."""
+        return self._album.files(self.get(id).id)
+
+    def add_photos(self, id: str, paths: Sequence[Path]) -> Words:
+        """Add photos. Returns: what was refused and why, a sentence each; the good ones are kept.
+
+        Raises:
+            StudioError: there would be too many.
+        """
+        subject = self._undeleted(id)
+        return self._album.add(id, paths, self._resolution_of(subject.base))
+
+    def remove_photo(self, id: str, name: str) -> None:
+        """Remove the photo stored as ``name``. Trainings that were started with it keep theirs.
+
+        Raises:
+            StudioError: there is none.
+        """
+        subject = self._undeleted(id)
+        self._album.remove(id, name, self._resolution_of(subject.base))
+
+    def update(
+        self,
+        id: str,
+        name: str | None = None,
+        class_noun: str | None = None,
+        trigger: str | None = None,
+        base: str | None = None,
+    ) -> Subject:
+        """Change what is given. Trainings that were started before keep their words.
+
+        Raises:
+            StudioError: a word is none, or the base is not there.
+        """
+        before = self._undeleted(id)
+        given = {
+            "name": None if name is None else check_words("name", name),
+            "class_noun": None if class_noun is None else check_noun(class_noun),
+            "trigger": None if trigger is None else check_trigger(trigger),
+            "base": None if base is None else self._check_base(base),
+        }
+        changes = {key: value for key, value in given.items() if value is not None}
+        if before.is_draft and "class_noun" in changes and "name" not in changes and not before.name:
+            changes["name"] = self._free_name(changes["class_noun"])
+        if changes:
+            assignments = ", ".join(f"{key} = :{key}" for key in changes)
+            with self._database.transaction() as connection:
+                connection.execute(f"update subjects set {assignments} where id = :id", {**changes, "id": id})
+                self._touch(connection, id)
+        after = self.get(id)
+        if self._resolution_of(after.base) != self._resolution_of(before.base):
+            self._album.check(id, self._resolution_of(after.base))
+        return after
+
+    def rename(self, id: str, name: str) -> Subject:
+        """Change the name; the id stays."""
+        return self.update(id, name=name)
+
+    def delete(self, id: str, typed_name: str) -> None:
+        """Move a subject to the trash, for 7 days.
+
+        Raises:
+            StudioError: it is trained or waits for it, or the typed name is another.
+        """
+        subject = self._undeleted(id)
+        if " ".join(str(typed_name).split()) != subject.name:
+            raise StudioError(f"To delete it, type its name exactly: {subject.name}")
+        now = time.time()
+        with self._database.transaction() as connection:
+            busy = connection.execute(f"select 1 from jobs where subject_id = ? and state in {_BUSY}", (id,)).fetchone()
+            if busy:
+                raise StudioError(f"{subject.name} is being trained, or waits for it. Cancel that first.")
+            trashed = f"{id}-{int(now)}"
+            connection.execute("update subjects set deleted = ?, trashed = ? where id = ?", (now, trashed, id))
+        with told("move it to the trash"):
+            self._move(self._places(id, trashed))
+
+    def restore(self, id: str) -> Subject:
+        """Undo ``delete``.
+
+        Raises:
+            StudioError: it is not in the trash.
+        """
+        row = self._database.row("select * from subjects where id = ?", (self._home.check_id("subject", id),))
+        if row is None or row["deleted"] is None:
+            raise StudioError(f"There is no subject called {id} in the trash.")
+        self._database.check_writable()
+        with told("bring it back"):
+            self._move({there: here for here, there in self._places(id, row["trashed"]).items()})
+        shutil.rmtree(self._home.trash / row["trashed"], ignore_errors=True)
+        with self._database.transaction() as connection:
+            connection.execute("update subjects set deleted = null, trashed = null where id = ?", (id,))
+            self._touch(connection, id)
+        return self.get(id)
+
+    def deleted(self) -> Listed:
+        """Those in the trash, the last one first."""
+        rows = self._database.rows("select * from subjects where deleted is not null order by deleted desc")
+        return [_subject(row) for row in rows]
+
+    def purge(self, now: float) -> Words:
+        """End what has been in the trash for 7 days. Returns: the ids of the subjects that are gone."""
+        rows = self._database.rows("select id from subjects where deleted < ?", (now - TRASH_S,))
+        for row in rows:
+            self._forget(row["id"])
+        return [row["id"] for row in rows]
+
+    def adapter(self, id: str) -> Path | None:
+        """The file that stands for the subject: the chosen checkpoint's, else the newest finished training's."""
+        subject = self.get(id)
+        if subject.chosen_job is not None:
+            chosen = adapter_file(self._home.path_of("job", subject.chosen_job), subject.chosen_step)
+            if chosen is not None:
+                return chosen
+        rows = self._database.rows(
+            "select number from jobs where subject_id = ? and state = 'done' order by number desc", (id,)
+        )
+        for row in rows:
+            file = adapter_file(self._home.path_of("job", f"job-{row['number']}"), None)
+            if file is not None:
+                return file
         return None
 
-    def subject(self, subject_id: str) -> Subject:
-        """The subject called ``subject_id``.
+    def choose(self, id: str, job_id: str, step: int | None) -> None:
+        """Let a checkpoint of one of its trainings stand for it; ``step`` None: that training's end.
 
         Raises:
-            StudioError: the id is not one, or there is no such subject.
+            StudioError: the training is not the subject's, or has no such checkpoint.
         """
-        if not isinstance(subject_id, str) or not ID_RULE.match(subject_id):
-            raise StudioError(
-                f"A subject's id is made of a-z, 0-9 and dashes, at most 64; got {str(subject_id)[:80]!r}."
-            )
-        folder = (self.home / "subjects" / subject_id).resolve()
-        if folder.parent != (self.home / "subjects").resolve():
-            raise StudioError(f"There is no subject called {subject_id}.")
-        return self._cached(folder)
+        subject = self._undeleted(id)
+        number = self._home.check_id("job", job_id).removeprefix("job-")
+        found = self._database.row("select 1 from jobs where number = ? and subject_id = ?", (number, id))
+        if not found or adapter_file(self._home.path_of("job", job_id), step) is None:
+            what = "its last step" if step is None else f"step {step}"
+            raise StudioError(f"{subject.name} has no checkpoint of {what} in {job_id}. Load the page again.")
+        with self._database.transaction() as connection:
+            connection.execute("update subjects set chosen_job = ?, chosen_step = ? where id = ?", (job_id, step, id))
+            self._touch(connection, id)
 
-    def subjects(self) -> list[Subject]:
-        """All subjects that can be read; the one that was worked on last comes first."""
-        found = []
-        for folder in sorted((self.home / "subjects").iterdir(), key=last_worked_on, reverse=True):
-            try:
-                found.append(self.subject(folder.name))
-            except StudioError:  # a folder that somebody else made or broke must not take the page away
-                continue
-        return found
-
-    def shown_photos(self, subject_id: str) -> list[Path]:
-        """The subject's photos where a page may show them: links in ``media/``, as the job's folder is never served."""
-        subject = self.subject(subject_id)
-        shown = self.media / "photos" / subject.id
-        shown.mkdir(parents=True, exist_ok=True)
-        for photo in subject.photos:
-            if not (shown / photo.name).exists():
-                _link_or_copy(photo, shown / photo.name)
-        return _pictures(shown)
-
-    def _cached(self, folder: Path) -> Subject:
-        """Settings are written once, so a page that asks every second need not parse them every second."""
-        try:
-            written = (folder / "config.yaml").stat().st_mtime_ns
-        except OSError:
-            raise StudioError(f"There is no subject called {folder.name}.") from None
-        cached = self._read.get(folder)
-        if cached is None or cached[0] != written:
-            cached = self._read[folder] = (written, read_subject(folder))
-        return cached[1]
-
-    def _new_folder(self, name: str) -> Path:
-        number = 1
+    def _insert(self, name: str, noun: str, trigger: str, base: str) -> Subject:
+        """A new row and folder. The folder is made first: its name says whether the id is free."""
+        word, known = check_trigger(trigger), self._check_base(base)
+        self._database.check_writable()
+        start, number = slug(name or noun), 1
         while True:
-            folder = self.home / "subjects" / f"{name}-{number}"
+            id = f"{start}-{number}"
+            number += 1
             try:
-                folder.mkdir(mode=0o700)
-                return folder
-            except FileExistsError:
-                number += 1
+                with told("make a folder for it"):
+                    self._home.path_of("subject", id).mkdir(mode=0o700)
+            except StudioError as error:
+                if isinstance(error.__cause__, FileExistsError):
+                    continue
+                raise
+            now = time.time()
+            named = name or (self._free_name(noun) if noun else "")
+            try:
+                with self._database.transaction() as connection:
+                    connection.execute(
+                        "insert into subjects (id, name, class_noun, trigger, base, created, worked_on) "
+                        "values (?, ?, ?, ?, ?, ?, ?)",
+                        (id, named, noun, word, known, now, now),
+                    )
+            except sqlite3.IntegrityError:  # it is in the trash
+                self._home.path_of("subject", id).rmdir()
+                continue
+            return self.get(id)
+
+    def _free_name(self, noun: str) -> str:
+        """The noun and the smallest number that no subject has."""
+        taken = {row["name"] for row in self._database.rows("select name from subjects")}
+        return next(f"{noun} {n}" for n in range(1, len(taken) + 2) if f"{noun} {n}" not in taken)
+
+    def _forget(self, id: str) -> None:
+        """Delete a subject for good: rows, photos, trainings, pictures."""
+        row = self._database.row("select trashed from subjects where id = ?", (id,))
+        jobs = self._database.rows("select number from jobs where subject_id = ?", (id,))
+        folders = [*self._places(id, ""), self._home.media_of("pictures", id)]
+        for job in (f"job-{found['number']}" for found in jobs):
+            folders += [self._home.path_of("job", job), self._home.media_of("previews", job)]
+        for export in self._database.rows("select number from exports where subject_id = ?", (id,)):
+            folders.append(self._home.path_of("export", f"export-{export['number']}"))
+        if row is not None and row["trashed"]:
+            folders.append(self._home.trash / row["trashed"])
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        with self._database.transaction() as connection:
+            connection.execute("delete from subjects where id = ?", (id,))
+
+    def _places(self, id: str, trashed: str) -> dict[Path, Path]:
+        """Where a subject's photos lie, and where in the trash they go."""
+        trash = self._home.trash / trashed
+        return {
+            self._home.path_of("subject", id): trash / "subject",
+            self._home.media / "photos" / id: trash / "shown",
+            self._home.media / "thumbs" / id: trash / "thumbs",
+        }
+
+    @staticmethod
+    def _move(places: dict[Path, Path]) -> None:
+        for source, target in places.items():
+            if source.is_dir() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                source.replace(target)
+
+    def _undeleted(self, id: str) -> Subject:
+        subject = self.get(id)
+        if subject.deleted is not None:
+            raise StudioError(f"{subject.name} is in the trash. Restore it first.")
+        self._database.check_writable()
+        return subject
+
+    def _check_base(self, base: str) -> str:
+        known = list(self._bases())
+        if base not in known:
+            raise StudioError(
+                f"The base model {str(base)[:80]!r} is not in the studio; it has {', '.join(known)}. Add it first."
+            )
+        return base
+
+    @staticmethod
+    def _touch(connection: sqlite3.Connection, id: str) -> None:
+        connection.execute("update subjects set worked_on = ? where id = ?", (time.time(), id))
 
 
-def last_worked_on(folder: Path) -> int:
-    """When the subject in ``folder`` was made, started or stopped last, in nanoseconds."""
-    noted = [path.stat().st_mtime_ns for path in (folder / "job.json", folder / "config.yaml") if path.exists()]
-    return max(noted, default=0)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.jpg"))
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # not every file system has links
-        shutil.copyfile(source, target)
+def _subject(row: sqlite3.Row) -> Subject:
+    names = ("id", "name", "class_noun", "trigger", "base", "created", "deleted", "chosen_job", "chosen_step")
+    return Subject(**{name: row[name] for name in names})
