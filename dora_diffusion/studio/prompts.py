@@ -7,6 +7,7 @@ from typing import Protocol
 from dora_diffusion.studio.tokens import tokenizer_of
 
 _FAR = 2  # letters, up to which a word counts as the trigger misspelt
+_SHORT = 4  # letters, up to which a trigger is too near to other words
 # Where a subject's words go: after these openings, else in front.
 _OPENING = re.compile(r"^((?:an?|the)\s+[\w ]*?\b(?:photo|picture|painting|drawing|image|sketch)\w*\s+of)\s+", re.I)
 
@@ -51,7 +52,7 @@ def check_prompt(prompt: str, subject: Named | None, base: str = "toybox") -> Pr
     """What is to be said of a prompt while it is being typed."""
     sent = written_out(prompt, subject)
     mentions = subject is None or mentioned(prompt, subject)
-    misspelt = "" if mentions or subject is None else misspelt_trigger(prompt, subject.trigger)
+    misspelt = "" if mentions or subject is None else misspelt_trigger(prompt, subject)
     tokenizer = tokenizer_of(base)
     cut = tokenizer.cut(sent)
     return PromptCheck(
@@ -70,7 +71,10 @@ def inserted(prompt: str, subject: Named) -> str:
     if mentioned(prompt, subject):
         return prompt
     words, noun = _words(subject), re.escape(subject.class_noun.strip())
-    misspelt = misspelt_trigger(prompt, subject.trigger)
+    name = _whole(r"\s+".join(map(re.escape, subject.name.split())))
+    if subject.name.strip() and re.search(name, prompt, re.I):
+        return re.sub(name, lambda _: words, prompt, count=1, flags=re.I)
+    misspelt = misspelt_trigger(prompt, subject)
     if misspelt:
         return re.sub(_whole(re.escape(misspelt)), lambda _: subject.trigger, prompt, count=1)
     # "a photo of a teapot" means the subject; "a photo of sks teapot" is how it was taught.
@@ -99,16 +103,19 @@ def mentioned(prompt: str, subject: Named) -> bool:
     return sent != prompt or re.search(_whole(re.escape(bare)), sent, re.I) is not None
 
 
-def misspelt_trigger(prompt: str, trigger: str) -> str:
+def misspelt_trigger(prompt: str, subject: Named) -> str:
     """The first word that is the trigger but for one or two letters; empty where there is none.
 
-    Of a short trigger one letter may differ and its first must not, or every other short word were it.
+    Beside a short trigger many words are that ("sky", "ski" for "sks"): there it must stand before the class noun.
     """
-    bare = trigger.strip("<>").lower()
-    far = _FAR if len(bare) > 4 else 1
-    for word in re.findall(r"[^\W_]+", prompt):
+    bare = subject.trigger.strip("<>").lower()
+    far = _FAR if len(bare) > _SHORT else 1
+    noun = subject.class_noun.lower().split()
+    words = re.findall(r"[^\W_]+", prompt)
+    for at, word in enumerate(words):
         near = word.lower()
-        if bare and near != bare and near[0] == bare[0] and _is_near(near, bare, far):
+        is_placed = len(bare) > _SHORT or (noun and [w.lower() for w in words[at + 1 :][: len(noun)]] == noun)
+        if bare and near != bare and is_placed and near not in noun and _is_near(near, bare, far):
             return str(word)
     return ""
 
@@ -124,7 +131,7 @@ def distance(one: str, other: str) -> int:
 
 
 def _is_near(word: str, trigger: str, far: int) -> bool:
-    if abs(len(word) - len(trigger)) > far:
+    if not word.isalpha() or abs(len(word) - len(trigger)) > far:
         return False
     swapped = sorted(word) == sorted(trigger)  # "kss" for "sks": one slip of the fingers, two changes
     return distance(word, trigger) <= (_FAR if swapped else far)
