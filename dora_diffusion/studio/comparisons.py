@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from PIL import Image
 
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.grid_picture import grid_picture
 from dora_diffusion.studio.home import Home
-from dora_diffusion.studio.orders import Order
+from dora_diffusion.studio.orders import Order, decided
 from dora_diffusion.studio.pictures import Pictures
 from dora_diffusion.studio.workshop import StoppedError
 
@@ -88,30 +88,28 @@ class Comparisons:
             StudioError: over 36 cells, or something that cannot be drawn.
         """
         columns = _columns(mode, values)
-        rows = [None] if mode == "seeds" or not seeds else list(seeds)
+        rows: list[float | None] = [None] if mode == "seeds" or not seeds else list(dict.fromkeys(seeds))
         count = len(columns) * len(rows)
         if count > MAX_CELLS:
             raise StudioError(
                 f"That is {len(columns)} x {len(rows)} = {count} pictures; at most {MAX_CELLS} at a time. "
                 "Compare fewer, or use fewer seeds."
             )
-        shared = self._pictures.looked_up(
-            replace(order, num_images=1, step=None if mode == "checkpoints" else order.step)
-        )
+        if order.subject_id is None and mode != "seeds":
+            raise StudioError(f"{MODES[mode]}: of which subject? Choose one.")
+        shared = replace(decided(order), num_images=1)
         cells = []
         for i, seed in enumerate(rows):
             for k, (_, change) in enumerate(columns):
-                of_row = {} if seed is None else {"seed": seed}
-                cells.append(Cell(i, k, self._pictures.looked_up(replace(shared, **of_row, **change))))
-        times = [self._pictures.seconds_for(cell.order) for cell in cells]
-        known = [seconds for seconds in times if seconds is not None]
+                wanted = {**({} if seed is None else {"seed": seed}), **change}
+                cells.append(Cell(i, k, self._pictures.looked_up(_changed(shared, wanted)).order))
         return Grid(
             f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}",
             mode,
-            tuple(f"seed {cells[i * len(columns)].order.seed}" for i in range(len(rows))) if mode != "seeds" else ("",),
+            ("",) if mode == "seeds" else tuple(f"seed {cells[i * len(columns)].order.seed}" for i in range(len(rows))),
             tuple(header for header, _ in columns),
             tuple(cells),
-            sum(known) if len(known) == len(times) else None,
+            self._seconds(cells),
         )
 
     def draw(
@@ -164,6 +162,11 @@ class Comparisons:
         draft.replace(file)
         return file
 
+    def _seconds(self, cells: Sequence[Cell]) -> float | None:
+        times = [self._pictures.seconds_for(cell.order) for cell in cells]
+        known = [seconds for seconds in times if seconds is not None]
+        return sum(known) if len(known) == len(times) else None
+
     def _drop_oldest(self) -> None:
         folders = sorted(path for path in (self._home.media / "grids").iterdir() if path.is_dir())
         for folder in folders[:-KEPT]:
@@ -186,13 +189,13 @@ def numbers(text: str) -> list[float]:
     return found
 
 
-def _columns(mode: Mode, values: Sequence[float]) -> list[tuple[str, dict[str, object]]]:
+def _columns(mode: Mode, values: Sequence[float]) -> list[tuple[str, dict[str, Any]]]:
     """What stands over each column, and what is changed in it."""
     if mode not in get_args(Mode):
         raise StudioError(f"There is no comparison {str(mode)[:40]!r}; there are: {', '.join(MODES)}.")
     if mode == "base":
         # Strength 0 is the base exactly, and gets the very same words.
-        return [("base", {"strength": 0.0}), ("subject", {})]
+        return [("base", {"strength": 0.0}), ("with the subject", {})]
     given = list(dict.fromkeys(values))
     if not given:
         raise StudioError(f"Which {mode}? Write at least one number, or choose some.")
@@ -202,6 +205,12 @@ def _columns(mode: Mode, values: Sequence[float]) -> list[tuple[str, dict[str, o
         return [(f"strength {value:g}", {"strength": value}) for value in given]
     name = "seed" if mode == "seeds" else "step"
     return [(f"{name} {value:g}" if value % 1 else f"{name} {int(value)}", {name: value}) for value in given]
+
+
+def _changed(order: Order, wanted: dict[str, Any]) -> Order:
+    """``order`` with what a row and a column change in it; where that is a seed, whole numbers are whole."""
+    seed = wanted.get("seed", order.seed)
+    return decided(replace(order, **{**wanted, "seed": int(seed) if seed == seed // 1 else seed}))
 
 
 def _files(folder: Path, cell: Cell) -> tuple[Path, Path]:

@@ -83,13 +83,13 @@ class Pictures:
         self._database.check_writable()
         return self._relayed(partial(self._draw_all, request), on_step, stop)
 
-    def looked_up(self, order: Order) -> Order:
-        """The order as it would be drawn: tidied, with a seed, and the base that its adapter was trained on.
+    def looked_up(self, order: Order) -> Request:
+        """The order as it would be drawn: tidied, with a seed, and everything that it names.
 
         Raises:
             StudioError: it cannot be drawn.
         """
-        return self._lookup.request(order).order
+        return self._lookup.request(order)
 
     def draw_into(
         self, order: Order, path: Path, thumb: Path, stop: threading.Event | None, on_step: OnStep | None = None
