@@ -21,7 +21,7 @@ orders: "queue.SimpleQueue[dict[str, Any]]" = queue.SimpleQueue()
 stopped: set[int] = set()
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -46,7 +46,7 @@ def draw(order: dict[str, Any]) -> dict[str, Any]:
         for step in range(1, steps + 1):
             time.sleep(PAUSE_S)
             if order["order"] in stopped:
-                raise Stopped
+                raise StoppedError
             say(order, "step", done=index * steps + step, total=len(files) * steps)
         size = (wanted["width"] or 64, wanted["height"] or 64)
         image = Image.new("RGB", size, (file["seed"] % 256, round(100 * wanted["strength"]), 0))
@@ -105,7 +105,7 @@ def main() -> None:
         order = orders.get()
         try:
             say(order, "done", result=work(order))
-        except Stopped:
+        except StoppedError:
             say(order, "stopped")
         except ValueError as error:
             say(order, "refused", message=str(error))
