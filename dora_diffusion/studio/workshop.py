@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from dora_diffusion.errors import StudioError
 
@@ -67,6 +68,7 @@ class Workshop:
         self._process: _Process | None = None
         self._orders = 0
         self._closed = False
+        self._siblings: WeakSet[Workshop] = WeakSet()
 
     @property
     def is_running(self) -> bool:
@@ -127,9 +129,11 @@ class Workshop:
                 raise
 
     def sibling(self, environment: Mapping[str, str], patience_s: float | None = None) -> "Workshop":
-        """Another workshop like this one, with its own process and line."""
+        """Another workshop like this one, with its own process and line; closed with this one at the latest."""
         patience_s = self._patience_s if patience_s is None else patience_s
-        return Workshop(self.log_file, self._command, {**self._environment, **environment}, patience_s)
+        other = Workshop(self.log_file, self._command, {**self._environment, **environment}, patience_s)
+        self._siblings.add(other)
+        return other
 
     def release(self, timeout_s: float | None = None) -> bool:
         """End the process, so that a training has the memory; an order that is being worked on is finished first.
@@ -148,6 +152,8 @@ class Workshop:
     def close(self) -> None:
         """End the process at once. No order is taken after it."""
         self._closed = True
+        for sibling in list(self._siblings):
+            sibling.close()
         process = self._process
         if process is not None:
             process.end()
