@@ -1,163 +1,292 @@
-"""Pictures of a trained subject: one merged pipeline, kept between pictures; each one a file before it is shown."""
+"""Pictures: drawn by the workshop, each a file and a row before it is shown; history; settings read back from files."""
 
+import queue
+import secrets
+import sqlite3
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from PIL.Image import Image
-
-from dora_diffusion.config import GenerateConfig
-from dora_diffusion.config.guidance import usual_guidance
 from dora_diffusion.errors import StudioError
-from dora_diffusion.studio.subjects import Subject
+from dora_diffusion.studio.bases import Bases
+from dora_diffusion.studio.database import Database
+from dora_diffusion.studio.home import Home
+from dora_diffusion.studio.jobs import Jobs
+from dora_diffusion.studio.lookup import Lookup, Request
+from dora_diffusion.studio.orders import MAX_PICTURES, MAX_SEED, MAX_STRENGTH, Order, one_by_one
+from dora_diffusion.studio.picture_settings import read_picture
+from dora_diffusion.studio.subjects import Subjects
+from dora_diffusion.studio.workshop import StoppedError, Workshop
 
-MAX_PICTURES = 8
-MAX_STRENGTH = 1.5
-MAX_SEED = 2**31 - 1
-
+__all__ = ["MAX_PICTURES", "MAX_SEED", "MAX_STRENGTH", "Picture", "Pictures"]
 
 OnStep = Callable[[int, int], None]
+Say = Callable[[str, Any], None]
+Work = Callable[[Say, threading.Event], None]
+MAX_PAGE = 200
+_LOOK_S = 0.1  # how often it is asked whether somebody wants to stop
+_SHOWN = "(subject_id is null or subject_id in (select id from subjects where deleted is null))"
 
 
-class Pipeline(Protocol):
-    """What the studio needs of ``inference.MergedPipeline``."""
+@dataclass(frozen=True)
+class Picture:
+    """One picture that was drawn.
 
-    def switch(self, adapter: Path | None, strength: float = 1.0) -> object: ...
+    Args:
+        path: a PNG in ``media/pictures``, with its settings inside.
+        thumb: a JPEG of at most 256 pixels a side.
+        created: UTC seconds.
+        order: what draws it again: one picture, with its own seed and size.
+        sent: the prompt as the model got it.
+    """
 
-    def draw(
-        self,
-        *,
-        prompt: str,
-        seed: int = 0,
-        num_images: int = 1,
-        negative_prompt: str = "",
-        num_inference_steps: int = 25,
-        guidance_scale: float | None = None,
-        on_step: OnStep | None = None,
-    ) -> list[Image]: ...
-
-
-def _open_pipeline(base: str) -> Pipeline:
-    # torch and diffusers load with the first picture, not with the page
-    from dora_diffusion.inference import MergedPipeline
-
-    return MergedPipeline(base)
+    id: int
+    path: Path
+    thumb: Path
+    created: float
+    order: Order
+    sent: str
 
 
 class Pictures:
-    """Draws, and keeps what it drew in ``media/pictures/<subject>/``. One picture order at a time; others wait.
+    """Draws, and keeps what it drew.
 
     Args:
-        media: folder of the files that a page may show.
-        open_pipeline: makes the pipeline for the name of a base model.
+        subjects, jobs: tell names, triggers and adapters.
+        bases: tell what is here.
     """
 
-    def __init__(self, media: Path, open_pipeline: Callable[[str], Pipeline] = _open_pipeline):
-        self._folder = media / "pictures"
-        self._open_pipeline = open_pipeline
-        self._kept: tuple[str, Pipeline] | None = None
-        self._lock = threading.Lock()
+    def __init__(
+        self, home: Home, database: Database, subjects: Subjects, jobs: Jobs, bases: Bases, workshop: Workshop
+    ):
+        self._home, self._database, self._workshop = home, database, workshop
+        self._lookup = Lookup(home, database, subjects, jobs, bases)
 
     def draw(
-        self,
-        subject: Subject,
-        *,
-        prompt: str,
-        strength: float,
-        seed: int,
-        num_images: int,
-        on_step: OnStep | None = None,
-    ) -> list[Path]:
-        """Draw ``num_images`` pictures of the subject; the first from ``seed``, each next one from the seed after it.
+        self, order: Order, on_step: OnStep | None = None, stop: threading.Event | None = None
+    ) -> Iterator[Picture]:
+        """Each picture as soon as it is a file and a row. Stopped, it ends after those that were finished.
 
-        Returns: the PNG files, with the settings of each inside.
+        Checks come with the call, before anything is drawn.
+
+        Args:
+            on_step: (sampling steps done, of all pictures), in the thread that iterates.
 
         Raises:
-            StudioError: the subject is not trained yet, or a setting is out of range.
+            StudioError: a setting is out of range, the subject has nothing trained yet, or drawing failed.
         """
-        adapter = subject.adapter
-        if adapter is None:
-            raise StudioError(f"{subject.id} is not trained yet. Press Train first; pictures come after it.")
-        _check(prompt, strength, seed, num_images)
-        words = " ".join(prompt.split())
-        settings = GenerateConfig(
-            adapter=adapter,
-            pretrained_model_name_or_path=subject.base,
-            prompt=words,
-            strength=strength,
-            seed=seed,
-            num_images=num_images,
-            guidance_scale=usual_guidance(subject.base),
+        request = self._lookup.request(order)
+        self._database.check_writable()
+        return self._relayed(partial(self._draw_all, request), on_step, stop)
+
+    def looked_up(self, order: Order) -> Request:
+        """The order as it would be drawn: tidied, with a seed, and everything that it names.
+
+        Raises:
+            StudioError: it cannot be drawn.
+        """
+        return self._lookup.request(order)
+
+    def draw_into(
+        self, order: Order, path: Path, thumb: Path, stop: threading.Event | None, on_step: OnStep | None = None
+    ) -> None:
+        """Draw one picture into files outside of the history; its first, where the order is for several.
+
+        Raises:
+            StoppedError: ``stop`` was set.
+            StudioError: drawing failed.
+        """
+        request = self._lookup.request(order)
+
+        def listen(event: Mapping[str, Any]) -> None:
+            if event["event"] == "step" and on_step is not None:
+                on_step(event["done"], event["total"])
+            if event["event"] == "picture":
+                with self._database.transaction() as connection:
+                    _note_time(connection, request.order, event)
+
+        files = [{"seed": request.order.seed, "path": str(path), "thumb": str(thumb)}]
+        self._workshop.call("draw", request.arguments(files), listen, stop)
+
+    def seconds_for(self, order: Order) -> float | None:
+        """About what drawing takes, as measured here; None where nothing like it was drawn yet."""
+        row = self._database.row("select seconds from measurements where key = ?", [_time_key(order)])
+        return None if row is None else order.num_images * order.num_inference_steps * float(row["seconds"])
+
+    def history(self, subject_id: str | None = None, limit: int = 24, offset: int = 0) -> list[Picture]:
+        """The newest first; of one subject, or of all and the bases too."""
+        where, values = self._of(subject_id)
+        page = [max(0, min(int(limit), MAX_PAGE)), max(0, int(offset))]
+        rows = self._database.rows(
+            f"select * from pictures where {where} order by id desc limit ? offset ?",
+            [*values, *page],
         )
-        with self._lock:
-            pipeline = self._pipeline(subject.base)
-            pipeline.switch(adapter, strength)
-            drawn = pipeline.draw(
-                prompt=words,
-                negative_prompt=settings.negative_prompt,
-                seed=seed,
-                num_images=num_images,
-                num_inference_steps=settings.num_inference_steps,
-                guidance_scale=settings.guidance_scale,
-                on_step=on_step,
-            )
-            return [self._keep(subject, picture, settings, offset) for offset, picture in enumerate(drawn)]
+        return [self._picture(row) for row in rows]
 
-    def of(self, subject_id: str) -> list[Path]:
-        """Every picture of the subject, the newest first."""
-        return sorted((self._folder / subject_id).glob("*.png"), reverse=True)
+    def count(self, subject_id: str | None = None) -> int:
+        """How many pictures the history has."""
+        where, values = self._of(subject_id)
+        row = self._database.row(f"select count(*) as n from pictures where {where}", values)
+        return int(row["n"]) if row else 0
 
-    def release(self) -> None:
-        """Let go of the pipeline's memory, for a training that needs it; waits for a picture that is being drawn."""
-        with self._lock:
-            self._kept = None
+    def get(self, picture_id: int) -> Picture:
+        """Raises: StudioError: there is no such picture."""
+        is_id = isinstance(picture_id, int) and not isinstance(picture_id, bool) and 0 < picture_id < 2**63
+        row = self._database.row("select * from pictures where id = ?", [picture_id]) if is_id else None
+        if row is None:
+            raise StudioError(f"There is no picture {str(picture_id)[:40]}; it may have been deleted.")
+        return self._picture(row)
 
-    def _pipeline(self, base: str) -> Pipeline:
-        if self._kept is None or self._kept[0] != base:
-            self._kept = None  # the old one goes before the new one comes: two may not fit
-            self._kept = (base, self._open_pipeline(base))
-        return self._kept[1]
+    def read(self, path: Path) -> tuple[Order, list[str]]:
+        """What draws the picture in a file again, and notes on what is not here or could not be taken over.
 
-    def _keep(self, subject: Subject, picture: Image, settings: GenerateConfig, offset: int) -> Path:
-        from dora_diffusion.inference import save_picture
+        Reads our own settings, else A1111's ``parameters`` of any tool.
 
-        folder = self._folder / subject.id
-        folder.mkdir(parents=True, exist_ok=True)
-        seed = settings.seed + offset
-        newest = next(iter(self.of(subject.id)), None)
-        number = int(newest.name.split("-")[0]) + 1 if newest else 1
-        path = folder / f"{number:05d}-seed{seed}.png"
-        save_picture(picture, path, _remembered(subject, picture, settings, seed))
-        return path
+        Raises:
+            StudioError: it is no picture, or says nothing of how it was made.
+        """
+        found = read_picture(path)
+        if not found.is_ours:
+            return found.order, list(found.notes)
+        order, notes = self._lookup.found_again(found.order, found.facts)
+        return order, [*found.notes, *notes]
+
+    def delete(self, picture_id: int) -> None:
+        """Delete a picture, its thumb and its row.
+
+        Raises:
+            StudioError: there is no such picture.
+        """
+        picture = self.get(picture_id)
+        with self._database.transaction() as connection:
+            connection.execute("delete from pictures where id = ?", [picture_id])
+        for file in (picture.path, picture.thumb):
+            file.unlink(missing_ok=True)
+
+    def _relayed(
+        self,
+        work: Work,
+        on_step: OnStep | None,
+        stop: threading.Event | None,
+    ) -> Iterator[Picture]:
+        """What ``work`` puts out in a thread of its own: whoever iterates may be slow, or never come back."""
+        own_stop = threading.Event()
+        try:
+            for kind, value in _put_out(work, own_stop):
+                if stop is not None and stop.is_set():
+                    own_stop.set()
+                if kind == "step" and on_step is not None:
+                    on_step(*value)
+                elif kind == "picture":
+                    yield value
+        finally:
+            own_stop.set()
+
+    def _draw_all(self, request: Request, say: Say, stop: threading.Event) -> None:
+        orders = list(one_by_one(request.order))
+        stem = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+        pictures, thumbs = (self._home.media_of(what, request.folder) for what in ("pictures", "thumbs"))
+        names = [f"{stem}-seed{order.seed}" for order in orders]
+        files = [
+            {
+                "seed": order.seed,
+                "path": str(pictures / f"{name}.png"),
+                "thumb": str(thumbs / f"{name}.jpg"),
+            }
+            for order, name in zip(orders, names, strict=True)
+        ]
+
+        def listen(event: Mapping[str, Any]) -> None:
+            if event["event"] == "step":
+                say("step", (event["done"], event["total"]))
+            if event["event"] == "picture":
+                index = event["index"]
+                say("picture", self._keep(request, orders[index], files[index], event))
+
+        try:
+            self._workshop.call("draw", request.arguments(files), listen, stop)
+        finally:
+            self._database.close()  # this thread's, which ends here
+
+    def _keep(self, request: Request, order: Order, files: Mapping[str, Any], event: Mapping[str, Any]) -> Picture:
+        """The row of a picture whose files are there."""
+        path, thumb = Path(files["path"]), Path(files["thumb"])
+        row = {
+            **asdict(replace(order, width=event["width"], height=event["height"])),
+            "created": time.time(),
+            "words": request.sent,
+            "path": str(path.relative_to(self._home.media)),
+            "thumb": str(thumb.relative_to(self._home.media)),
+        }
+        del row["num_images"]
+        columns = ", ".join(row)
+        marks = ", ".join(f":{name}" for name in row)
+        try:
+            with self._database.transaction() as connection:
+                number = connection.execute(f"insert into pictures ({columns}) values ({marks})", row).lastrowid
+                _note_time(connection, order, event)
+        except BaseException:  # a file that no row knows of would stay for ever
+            path.unlink(missing_ok=True)
+            thumb.unlink(missing_ok=True)
+            raise
+        return self.get(int(number or 0))
+
+    def _picture(self, row: sqlite3.Row) -> Picture:
+        order = Order(
+            **{name: row[name] for name in Order.__dataclass_fields__ if name != "num_images"},
+        )
+        media = self._home.media
+        return Picture(row["id"], media / row["path"], media / row["thumb"], row["created"], order, row["words"])
+
+    def _of(self, subject_id: str | None) -> tuple[str, list[Any]]:
+        if subject_id is None:
+            return _SHOWN, []
+        return "subject_id = ?", [self._home.check_id("subject", subject_id)]
 
 
-def _remembered(subject: Subject, picture: Image, settings: GenerateConfig, seed: int) -> dict[str, Any]:
-    """What a picture carries of how it was made; the subject's name for the adapter, as a path would tell too much."""
-    return {
-        "prompt": settings.prompt,
-        "negative_prompt": settings.negative_prompt,
-        "num_inference_steps": settings.num_inference_steps,
-        "guidance_scale": settings.guidance_scale,
-        "sampler": settings.sampler,
-        "width": picture.width,
-        "height": picture.height,
-        "model": subject.base,
-        "adapter": subject.id,
-        "strength": settings.strength,
-        "mode": settings.mode,
-        "seed": seed,
-    }
+def _put_out(work: Work, stop: threading.Event) -> Iterator[tuple[str, Any]]:
+    """What ``work`` says in a thread of its own, and ("", None) now and then while it says nothing."""
+    said: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+
+    def go() -> None:
+        try:
+            work(lambda kind, value: said.put((kind, value)), stop)
+            said.put(("end", None))
+        except StoppedError:
+            said.put(("end", None))
+        except BaseException as error:
+            said.put(("end", error))
+
+    threading.Thread(target=go, name="drawing", daemon=True).start()
+    while True:
+        try:
+            kind, value = said.get(timeout=_LOOK_S)
+        except queue.Empty:
+            kind, value = "", None
+        if kind == "end":
+            if value is not None:
+                raise value
+            return
+        yield kind, value
 
 
-def _check(prompt: str, strength: float, seed: int, num_images: int) -> None:
-    if not prompt.strip():
-        raise StudioError("Write what the picture shall show, for example: a photo of sks teapot on the beach.")
-    if len(prompt) > 1000:
-        raise StudioError(f"A prompt has at most 1000 letters, got {len(prompt)}. Shorten it.")
-    if not 0 <= strength <= MAX_STRENGTH:
-        raise StudioError(f"Strength lies between 0 and {MAX_STRENGTH}, got {strength:g}.")
-    if not 0 <= seed <= MAX_SEED:
-        raise StudioError(f"A seed is a whole number from 0 to {MAX_SEED}, got {seed}.")
-    if not 1 <= num_images <= MAX_PICTURES:
-        raise StudioError(f"1 to {MAX_PICTURES} pictures at a time, got {num_images}.")
+def _note_time(connection: sqlite3.Connection, order: Order, event: Mapping[str, Any]) -> None:
+    """Remember what a sampling step takes, the latest counting a third."""
+    seconds = event["seconds"] / order.num_inference_steps
+    for key in {_time_key(order), _time_key(replace(order, width=event["width"], height=event["height"]))}:
+        connection.execute(
+            """
+            insert into measurements (key, created, seconds, memory_gib, total_gib, device)
+            values (?, ?, ?, 0, 0, '') on conflict (key) do update
+            set seconds = (2 * seconds + excluded.seconds) / 3, created = excluded.created
+            """,
+            [key, time.time(), seconds],
+        )
+
+
+def _time_key(order: Order) -> str:
+    return f"draw {order.base} {order.width or '-'}x{order.height or '-'}"
