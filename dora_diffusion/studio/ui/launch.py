@@ -63,12 +63,11 @@ def serve(studio: Studio, config: AppConfig, login: tuple[str, str] | None, on_r
 
 def _open(studio: Studio, config: AppConfig, login: tuple[str, str] | None) -> tuple[Any, str]:
     """The page, served, and its address."""
-    import gradio as gr
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from dora_diffusion.studio.ui.guard import Guard
-    from dora_diffusion.studio.ui.page import STYLES, build
+    from dora_diffusion.studio.ui.page import STYLES, build, theme
 
     page = build(studio)
     page.queue(max_size=64, default_concurrency_limit=1, api_open=False)
@@ -82,7 +81,7 @@ def _open(studio: Studio, config: AppConfig, login: tuple[str, str] | None) -> t
             allowed_paths=[str(studio.home.media)],
             max_file_size="25mb",
             app_kwargs={"middleware": [Middleware(Guard), Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]},
-            theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            theme=theme(),
             css_paths=STYLES,
             run_history=False,
             enable_monitoring=False,
