@@ -135,7 +135,6 @@ class Shared:
         now["interval"] = interval
         return [now if now != seen else gr.skip(), clock, *answer]
 
-
     def _looked(self, look: Look, given: list[Any]) -> list[Any]:
         """What one look says; one that fails says nothing, and the others go on."""
         try:
