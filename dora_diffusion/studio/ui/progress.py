@@ -97,7 +97,7 @@ def choice_html(job: "Job", subject: "Subject", steps: list[int]) -> str:
     if in_use is not None and job.state == "done":
         last = button("Use the last step", "use", "link", job=job.id, step="")
         parts.append(f'<p class="quiet">Pictures are made with step {in_use}. {last}</p>')
-    if steps and not job.state == "done":
+    if steps and job.state != "done":
         newest = button("Try it now", "try", "", f"Try step {steps[-1]} now", job=job.id, step=str(steps[-1]))
         parts.append(f"<p>Newest checkpoint: step {steps[-1]} {newest}</p>")
     return f'<div class="choice">{"".join(parts)}</div>' if parts else ""
