@@ -112,7 +112,13 @@ def _checkpoint(studio: "Studio", subject: "Subject", asked: list[str]) -> tuple
         raise StudioError(f"{subject.name} has no such checkpoint. Choose another one.")
     job_id, wanted = asked
     steps = studio.jobs.checkpoints(job_id)
-    step = (steps[-1] if steps else None) if wanted == NEWEST else int(wanted) if wanted.isascii() and wanted.isdigit() else None
+    step = (
+        (steps[-1] if steps else None)
+        if wanted == NEWEST
+        else int(wanted)
+        if wanted.isascii() and wanted.isdigit()
+        else None
+    )
     if step is None or step not in steps:
         raise StudioError(f"{subject.name} has no checkpoint of step {wanted[:20]} any more. Choose another one.")
     return job_id, step

@@ -1,6 +1,8 @@
 """What Compare's buttons do: values in, values out; everything else is done by ``studio``."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from dora_diffusion.studio.studio import Studio
 
 NAME = "compare-state"
-IDLE = state_line(NAME, "idle", "Choose what to compare. The same prompt is drawn in each cell, with one thing changed.")
+IDLE = state_line(
+    NAME, "idle", "Choose what to compare. The same prompt is drawn in each cell, with one thing changed."
+)
 # What the field of values means in each mode, and what stands in it first.
 VALUES: dict[str, tuple[str, str, str]] = {
     "base": ("", "", ""),
@@ -26,7 +30,6 @@ VALUES: dict[str, tuple[str, str, str]] = {
     "seeds": ("Seeds", "1, 2, 3, 4", "Whole numbers with commas between."),
     "checkpoints": ("Steps of the checkpoints", "", "Steps with commas between; only those that were kept."),
 }
-Kept = tuple[Grid, dict[tuple[int, int], "Cell"]]
 
 
 class CompareActions:
@@ -95,7 +98,9 @@ class CompareActions:
         seeds = [int(seed) for seed in numbers(rows or "")] if mode != "seeds" else []
         return self._studio.comparisons.plan(mode, order, given, seeds)
 
-    def _order(self, chosen: Target, job_id: str | None, prompt: str, strength: float, seed: float, steps: float) -> Order:
+    def _order(
+        self, chosen: Target, job_id: str | None, prompt: str, strength: float, seed: float, steps: float
+    ) -> Order:
         return checked(
             Order(
                 subject_id=chosen.subject.id if chosen.subject else None,
@@ -114,5 +119,76 @@ class CompareActions:
         try:
             words = self.plan(*form).cost
         except DoraError as error:
-            return f'<p id="compare-cost" class="cost" data-ok="no" role="status">✗ {gr_escape(str(error))}</p>'
-        return f'<p id="compare-cost" class="cost" data-ok="yes" role="status">{gr_escape(words)}</p>'
+            return f'<p id="compare-cost" class="cost" data-ok="no" role="status">✗ {escape(str(error))}</p>'
+        return f'<p id="compare-cost" class="cost" data-ok="yes" role="status">{escape(words)}</p>'
+
+    def draw(self, *form: Any, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        """Draw the grid, and show each cell as soon as it is there.
+
+        Yields: the grid as HTML, the two pictures of a grid of two, the line on how far it is, the stop button, the
+            save button.
+
+        Raises:
+            StudioError: it cannot be drawn.
+        """
+        slider = gr.ImageSlider(visible=False)
+        try:
+            grid = self.plan(*form)
+            line = state_line(NAME, "waiting", f"Asking for the machine: {grid.cost}")
+            yield grid_html(grid, {}), slider, line, gr.Button(interactive=True), gr.DownloadButton(interactive=False)
+            yield from self._followed(grid, str(request.session_hash))
+        except Exception as error:
+            words = str(error) if isinstance(error, DoraError) else "Not drawn"
+            line = state_line(NAME, "failed", words)
+            yield gr.skip(), gr.skip(), line, gr.Button(interactive=False), gr.skip()
+            raise
+
+    def _followed(self, grid: Grid, page: str) -> Iterator[tuple[Any, ...]]:
+        drawn: dict[tuple[int, int], Cell] = {}
+        count = len(grid.cells)
+        same = gr.skip()
+
+        def work(ticket: Ticket, tell: Callable[[Any], None]) -> None:
+            for cell in self._studio.comparisons.draw(grid, None, ticket.stop):
+                tell(cell)
+
+        for event in served(self._line, page, work):
+            if isinstance(event, Waiting):
+                yield same, same, state_line(NAME, "waiting", behind(event.ahead)), same, same
+            else:
+                drawn[event.row, event.column] = event
+                line = state_line(NAME, "working", f"{len(drawn)} of {count} pictures", Step(len(drawn), count))
+                yield grid_html(grid, drawn), same, line, same, same
+        is_whole = len(drawn) == count
+        words = f"{count} pictures" if is_whole else f"Stopped after {len(drawn)} of {count} pictures"
+        line = state_line(NAME, "done" if is_whole else "stopped", words)
+        yield same, _slider(drawn), line, gr.Button(interactive=False), self._saved(grid, drawn)
+
+    def stop(self, request: gr.Request) -> str:
+        """Stop what this page ordered; other pages' orders go on.
+
+        Raises:
+            StudioError: it ordered nothing.
+        """
+        if not self._line.stop(str(request.session_hash)):
+            raise StudioError("This page is not drawing anything, so there is nothing to stop.")
+        return state_line(NAME, "working", "Stopping after this picture")
+
+    def _saved(self, grid: Grid, drawn: "dict[tuple[int, int], Cell]") -> gr.DownloadButton:
+        """The button that takes what was drawn away, as one PNG."""
+        if not drawn:
+            return gr.DownloadButton(interactive=False)
+        cells = tuple(drawn.get((cell.row, cell.column), cell) for cell in grid.cells)
+        return gr.DownloadButton(value=str(self._studio.comparisons.save(replace(grid, cells=cells))), interactive=True)
+
+    def _jobs_or_none(self, value: str | None) -> Choices:
+        try:
+            return self.jobs(value)
+        except StudioError:
+            return []
+
+
+def _slider(drawn: "dict[tuple[int, int], Cell]") -> gr.ImageSlider:
+    """Two pictures, one over the other, where there are just two."""
+    paths = [str(cell.path) for _, cell in sorted(drawn.items(), key=lambda found: found[0])]
+    return gr.ImageSlider(value=(paths[0], paths[1]) if len(paths) == 2 else None, visible=len(paths) == 2)

@@ -25,7 +25,7 @@ def grid_html(grid: "Grid", drawn: dict[tuple[int, int], "Cell"]) -> str:
         f'<div class="compare-scroll" tabindex="0" role="region" aria-label="Comparison">'
         f'<table id="compare-table" data-cells="{len(grid.cells)}" data-drawn="{len(drawn)}">'
         f"<caption>{CAPTIONS[grid.mode]}: <q>{prompt}</q></caption>"
-        f'<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -77,7 +77,9 @@ def _words(actions: CreateActions) -> Parts:
     )
     with gr.Row(elem_classes="chips"):
         parts["insert"] = gr.Button("Insert", elem_id="create-insert", size="sm", visible=False, min_width=60)
-        parts["fix"] = gr.Button("Correct it", elem_id="create-fix", size="sm", variant="primary", visible=False, min_width=60)
+        parts["fix"] = gr.Button(
+            "Correct it", elem_id="create-fix", size="sm", variant="primary", visible=False, min_width=60
+        )
     parts["help"] = gr.HTML(elem_id="create-help")
     with gr.Row(elem_id="create-suggestions", elem_classes="chips"):
         for kind, names in (("scene", SCENES), ("style", STYLES)):
@@ -117,7 +119,13 @@ def _more() -> Parts:
     parts: Parts = {}
     with gr.Accordion("More settings", open=False, elem_id="create-more"):
         parts["steps"] = gr.Slider(
-            1, MAX_STEPS, value=25, step=1, elem_id="create-steps", label="Sampling steps", info="More is slower and finer."
+            1,
+            MAX_STEPS,
+            value=25,
+            step=1,
+            elem_id="create-steps",
+            label="Sampling steps",
+            info="More is slower and finer.",
         )
         with gr.Row():
             parts["guidance"] = gr.Number(

@@ -1,6 +1,7 @@
 """What Create's buttons do: values in, values out; everything else is done by ``studio``."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,10 +35,8 @@ class CreateActions:
         """What can be chosen; what is chosen now stays among them as long as it can be drawn."""
         found = drawable(self._studio)
         if current and current not in [value for _, value in found]:
-            try:
+            with suppress(StudioError):  # gone: it is not offered any more, and drawing it says so
                 found.append((label_of(self._studio, current), current))
-            except StudioError:
-                pass  # gone: it is not offered any more, and drawing it says so
         return found
 
     def choices(self, current: str | None) -> gr.Dropdown:

@@ -55,7 +55,7 @@ def _spoken(state: DrawState, words: str) -> str:
 def _bar(step: Step) -> str:
     percent = 100 * min(1.0, step.done / step.total) if step.total else 0.0
     return (
-        '<div class="job-bar" role="progressbar" aria-label="Drawing" aria-valuemin="0" '
+        '<div class="bar" role="progressbar" aria-label="Drawing" aria-valuemin="0" '
         f'aria-valuemax="{step.total}" aria-valuenow="{step.done}"><div style="width:{percent:.1f}%"></div></div>'
     )
 

@@ -136,10 +136,9 @@ def notes_html(notes: Sequence[str], first: str = "The form has the settings of 
 
 
 def _tile(found: "Picture", is_picked: bool) -> str:
-    return (
-        f'<li><button type="button" class="tile" data-do="pick" data-id="{found.id}" aria-pressed="{str(is_picked).lower()}">'
-        f"{picture(found.thumb, alt_of(found))}</button></li>"
-    )
+    pressed = str(is_picked).lower()
+    shown = picture(found.thumb, alt_of(found))
+    return f'<li><button class="tile" data-do="pick" data-id="{found.id}" aria-pressed="{pressed}">{shown}</button></li>'
 
 
 def _pager(page: int, pages: int, count: int) -> str:
@@ -180,7 +179,8 @@ def _large(found: "Picture", subject: str, asks: bool) -> str:
             f"{button('Delete', 'delete', 'stop')}"
         )
     return (
-        f'<h3>Picture {found.id}</h3><a href="{link}" target="_blank" rel="noopener">{picture(found.path, alt_of(found))}</a>'
+        f'<h3>Picture {found.id}</h3><a class="large" href="{link}" target="_blank" rel="noopener">'
+        f"{picture(found.path, alt_of(found))}</a>"
         f'<p class="acts">{actions}</p><dl class="facts">{table}</dl>'
     )
 

@@ -1,4 +1,4 @@
-"""The line of orders that want to draw: of all pages, one at a time, first come first served, each with its own stop."""
+"""The line of orders that want to draw: of all pages, one at a time, first come first served, each with its stop."""
 
 import threading
 from collections.abc import Callable, Iterator
