@@ -130,6 +130,7 @@ MIGRATIONS = (
         label text not null,
         family text not null,
         place text not null,
+        size integer not null,              -- side of the pictures it was trained on, pixels
         added real not null,
         note text not null default ''
     ) strict;

@@ -134,4 +134,3 @@ def _sha256(file: Path, changed: int) -> str:
     """Of a file as it was ``changed``."""
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
