@@ -8,6 +8,7 @@ from dora_diffusion.studio.comparisons import MODES
 from dora_diffusion.studio.orders import MAX_SEED, MAX_STEPS, MAX_STRENGTH
 from dora_diffusion.studio.ui.choices import target
 from dora_diffusion.studio.ui.compare_actions import IDLE, CompareActions
+from dora_diffusion.studio.ui.controls import Choice
 from dora_diffusion.studio.ui.drawing import DRAW
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
 
@@ -42,22 +43,18 @@ def _form(actions: CompareActions) -> Parts:
     parts["mode"] = gr.Radio(
         [(label, mode) for mode, label in MODES.items()], value="base", elem_id="compare-mode", label="Compare"
     )
-    parts["subject"] = gr.Dropdown(
+    parts["subject"] = Choice(
         entries,
         value=entries[0][1] if entries else None,
         elem_id="compare-subject",
         label="Subject",
-        filterable=False,
-        allow_custom_value=True,
     )
-    parts["job"] = gr.Dropdown(
+    parts["job"] = Choice(
         [],
         elem_id="compare-job",
         label="Training",
         info="Whose checkpoints are compared.",
         visible=False,
-        filterable=False,
-        allow_custom_value=True,
     )
     parts["prompt"] = gr.Textbox(
         elem_id="compare-prompt", label="Prompt", info="The same in every cell.", lines=2, max_length=1000
@@ -113,10 +110,10 @@ def _bind_form(studio: "Studio", actions: CompareActions, shared: Shared, parts:
         of_subject = [value for value in values if value.split("@")[0] == subject_id]
         return of_subject[0] if subject_id and of_subject else gr.skip()
 
-    def opened(value: str | None, prompt: str, written: str) -> tuple[Any, Any]:
+    def opened(value: str | None, prompt: str | None, written: str) -> tuple[Any, Any]:
         chosen = target(studio, value).subject if value else None
         mine = f"a photo of {chosen.words if chosen else 'a red teapot'} on the beach"
-        return (mine, mine) if not prompt.strip() or prompt == written else (gr.skip(), gr.skip())
+        return (mine, mine) if not (prompt or "").strip() or prompt == written else (gr.skip(), gr.skip())
 
     shared.on_tick(lambda: gr.Dropdown(choices=actions.subjects()), [], [subject])
     shared.subject.change(plain(follow), shared.subject, subject, **QUIET)

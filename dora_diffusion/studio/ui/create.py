@@ -8,6 +8,7 @@ from dora_diffusion.registry import SAMPLERS
 from dora_diffusion.studio.orders import MAX_GUIDANCE, MAX_PICTURES, MAX_SEED, MAX_SIDE, MAX_STEPS, MAX_STRENGTH, RANDOM
 from dora_diffusion.studio.ui.choices import BASE
 from dora_diffusion.studio.ui.create_actions import IDLE, CreateActions, last_seed, random_seed
+from dora_diffusion.studio.ui.controls import Choice
 from dora_diffusion.studio.ui.drawing import DRAW
 from dora_diffusion.studio.ui.history import build_history, notes_html
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
@@ -49,15 +50,12 @@ class Create:
 def _words(actions: CreateActions) -> Parts:
     entries = actions.entries()
     parts: Parts = {}
-    parts["subject"] = gr.Dropdown(
+    parts["subject"] = Choice(
         entries,
         value=entries[0][1] if entries else f"{BASE}toybox",
         elem_id="create-subject",
         label="Subject",
         info="Trained subjects, then the base models alone.",
-        filterable=False,
-        # What was chosen may be gone by the time it is drawn; that is told in our words instead of Gradio's.
-        allow_custom_value=True,
     )
     parts["strength"] = gr.Slider(
         0,

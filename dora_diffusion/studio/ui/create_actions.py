@@ -1,5 +1,6 @@
 """What Create's buttons do: values in, values out; everything else is done by ``studio``."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -50,7 +51,7 @@ class CreateActions:
         is_shown = not current or current.split("@")[0] == subject_id
         return gr.skip() if not subject_id or not of_subject or (is_shown and current in values) else of_subject[0]
 
-    def opened(self, value: str | None, prompt: str, written: str) -> tuple[Any, ...]:
+    def opened(self, value: str | None, prompt: str | None, written: str) -> tuple[Any, ...]:
         """What follows from another entry: a prompt for it where the user wrote none, the button that inserts it.
 
         Returns: prompt, the prompt that we wrote last, the insert button.
@@ -61,7 +62,7 @@ class CreateActions:
             return gr.skip(), gr.skip(), gr.Button(visible=False)
         mine = f"a photo of {subject.words if subject else 'a red teapot'} on the beach"
         button = gr.Button(f"Insert {subject.name}" if subject else "Insert", visible=subject is not None)
-        return (mine, mine, button) if not prompt.strip() or prompt == written else (gr.skip(), gr.skip(), button)
+        return (mine, mine, button) if not (prompt or "").strip() or prompt == written else (gr.skip(), gr.skip(), button)
 
     def help(self, value: str | None, prompt: str) -> tuple[str, gr.Button]:
         """What is to be said of the prompt, and the button that mends it."""
@@ -124,8 +125,10 @@ class CreateActions:
 
     def _followed(self, order: Order, page: str) -> Iterator[tuple[Any, ...]]:
         drawn: list[Picture] = []
+        began: list[float] = []  # when its turn came
 
         def work(ticket: Ticket, tell: Callable[[Any], None]) -> None:
+            began.append(time.monotonic())
             for picture in self._studio.pictures.draw(order, lambda done, all_: tell(Step(done, all_)), ticket.stop):
                 tell(picture)
 
@@ -138,7 +141,7 @@ class CreateActions:
             else:
                 drawn.append(event)
                 yield shown(drawn), gr.skip(), gr.skip(), gr.skip()
-        words = told_of(drawn, sum(picture.seconds for picture in drawn))
+        words = told_of(drawn, time.monotonic() - began[0] if began else 0.0)
         is_whole = len(drawn) == order.num_images
         line = state_line(NAME, "done", words) if is_whole else state_line(NAME, "stopped", f"Stopped. {words}")
         yield gr.skip(), line, gr.skip(), gr.Button(interactive=False)

@@ -8,6 +8,7 @@ import gradio as gr
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.orders import MAX_STRENGTH
 from dora_diffusion.studio.ui.choices import Choices, checkpoints, trained
+from dora_diffusion.studio.ui.controls import Choice
 from dora_diffusion.studio.ui.drawing import DRAW, behind, state_line
 from dora_diffusion.studio.ui.export_html import earlier_html, formats_html, is_proved, result_html
 from dora_diffusion.studio.ui.html import asked, panel
@@ -51,22 +52,18 @@ class ExportTab:
 def _form(actions: "ExportActions", formats: "list[FormatNote]") -> Parts:
     subjects = actions.subjects()
     parts: Parts = {}
-    parts["subject"] = gr.Dropdown(
+    parts["subject"] = Choice(
         subjects,
         value=subjects[0][1] if subjects else None,
         elem_id="export-subject",
         label="Subject",
         info="Only what was taught can be exported.",
-        filterable=False,
-        allow_custom_value=True,
     )
-    parts["checkpoint"] = gr.Dropdown(
+    parts["checkpoint"] = Choice(
         [("The one in use", CURRENT)],
         value=CURRENT,
         elem_id="export-checkpoint",
         label="Checkpoint",
-        filterable=False,
-        allow_custom_value=True,
     )
     parts["format"] = gr.Radio(
         [(f"{note.name}: {note.what}", note.name) for note in formats],
@@ -76,7 +73,7 @@ def _form(actions: "ExportActions", formats: "list[FormatNote]") -> Parts:
         info="Who reads each, and what it lacks, is in the table below.",
     )
     with gr.Row():
-        parts["precision"] = gr.Dropdown(
+        parts["precision"] = Choice(
             PRECISIONS, value="fp32", elem_id="export-precision", label="Precision", filterable=False, min_width=140
         )
         parts["strength"] = gr.Slider(

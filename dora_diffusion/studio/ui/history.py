@@ -12,6 +12,7 @@ import gradio as gr
 
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.ui.choices import called, label_of, value_of
+from dora_diffusion.studio.ui.controls import Choice
 from dora_diffusion.studio.ui.drawing import alt_of
 from dora_diffusion.studio.ui.html import asked, button, link_to, panel, picture
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
@@ -35,18 +36,16 @@ def build_history(
     """Make it, below the form whose fields ``form`` take what ``reuse(picture)`` gives; ``note`` is told of it."""
     history = History(studio)
     gr.Markdown("## History", elem_id="history-title")
-    subject = gr.Dropdown(
+    subject = Choice(
         history.subjects(),
         value="",
         elem_id="history-subject",
         label="Show the pictures of",
-        filterable=False,
-        allow_custom_value=True,
     )
     with gr.Row(equal_height=False, elem_id="history"):
         with gr.Column(scale=3, min_width=320):
             grid = panel(elem_id="history-grid")
-        with gr.Column(scale=2, min_width=320):
+        with gr.Column(scale=2, min_width=320, elem_id="history-side"):
             detail = panel(elem_id="history-detail")
     place = gr.State(START)
 
@@ -138,7 +137,8 @@ def notes_html(notes: Sequence[str], first: str = "The form has the settings of 
 def _tile(found: "Picture", is_picked: bool) -> str:
     pressed = str(is_picked).lower()
     shown = picture(found.thumb, alt_of(found))
-    return f'<li><button class="tile" data-do="pick" data-id="{found.id}" aria-pressed="{pressed}">{shown}</button></li>'
+    tag = f'<button class="tile" data-do="pick" data-id="{found.id}" aria-pressed="{pressed}">'
+    return f"<li>{tag}{shown}</button></li>"
 
 
 def _pager(page: int, pages: int, count: int) -> str:
@@ -162,7 +162,7 @@ def _large(found: "Picture", subject: str, asks: bool) -> str:
         "Strength": f"{order.strength:g}",
         "Seed": str(order.seed),
         "Steps": f"{order.num_inference_steps}, guidance {guidance}, sampler {order.sampler}",
-        "Made": f"{datetime.fromtimestamp(found.created):%d %b %Y, %H:%M}, in {found.seconds:.1f} s",
+        "Made": f"{datetime.fromtimestamp(found.created):%d %b %Y, %H:%M}",
     }
     table = "".join(f"<dt>{name}</dt><dd>{escape(words)}</dd>" for name, words in rows.items() if words)
     name = escape(found.path.name)

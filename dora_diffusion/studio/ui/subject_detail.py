@@ -108,7 +108,8 @@ def _training(job: "Job") -> str:
     buttons = actions(job) if job.state != "done" else ""
     words = f"{WORDS[job.state]} · step {job.step} of {job.total} · {escape(job.settings)} · {when}"
     return (
-        f'<li data-job="{escape(job.id)}" data-state="{job.state}"><p><span aria-hidden="true">{SIGNS[job.state]}</span> '
+        f'<li data-job="{escape(job.id)}" data-state="{job.state}"><p>'
+        f'<span aria-hidden="true">{SIGNS[job.state]}</span> '
         f"<b>{escape(job.id)}</b> {words}</p>{said}{failure_box(job)}{buttons}</li>"
     )
 
