@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from dora_diffusion.inference import MergedPipeline
 
 
-class StopOrder(Exception):
+class StopOrderError(Exception):
     """Raised in a task whose order was stopped."""
 
 
@@ -35,7 +35,7 @@ class Desk:
 
     @contextmanager
     def order(self, stop: threading.Event, tell: Tell) -> Iterator[None]:
-        """Within the block this order is in hand; warnings of the package are told as notes."""
+        """Within the block this order is in hand; warnings of the package are told too."""
         self._stop, self._tell = stop, tell
         notes = _Notes(tell)
         logger = logging.getLogger("dora_diffusion")
@@ -52,9 +52,9 @@ class Desk:
             self._tell(event, **facts)
 
     def check_stop(self) -> None:
-        """Raises: StopOrder: somebody wants this order to end."""
+        """Raises: StopOrderError: somebody wants this order to end."""
         if self._stop.is_set():
-            raise StopOrder
+            raise StopOrderError
 
     def is_stopped(self) -> bool:
         """Whether somebody does."""
@@ -100,4 +100,4 @@ class _Notes(logging.Handler):
         self._say = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say("note", text=record.getMessage())
+        self._say("warning", text=record.getMessage())
