@@ -122,7 +122,7 @@ class CompareActions:
             return f'<p id="compare-cost" class="cost" data-ok="no" role="status">✗ {escape(str(error))}</p>'
         return f'<p id="compare-cost" class="cost" data-ok="yes" role="status">{escape(words)}</p>'
 
-    def draw(self, *form: Any, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+    def draw(self, request: gr.Request, *form: Any) -> Iterator[tuple[Any, ...]]:
         """Draw the grid, and show each cell as soon as it is there.
 
         Yields: the grid as HTML, the two pictures of a grid of two, the line on how far it is, the stop button, the

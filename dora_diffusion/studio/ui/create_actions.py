@@ -105,7 +105,7 @@ class CreateActions:
             )
         )
 
-    def draw(self, *form: Any, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+    def draw(self, request: gr.Request, *form: Any) -> Iterator[tuple[Any, ...]]:
         """Draw, and tell how far it is.
 
         Yields: files with their words for the gallery, the line on how far it is, the seed of the first picture, the

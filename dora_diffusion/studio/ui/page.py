@@ -23,12 +23,11 @@ def build(studio: "Studio") -> gr.Blocks:
     with gr.Blocks(title="DoRA Studio", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         kept = gr.BrowserState({"tab": "", "subject": ""}, storage_key=KEPT_UNDER, secret=KEPT_KEY)
         subject = gr.Textbox(visible="hidden", elem_id="subject", label="Chosen subject")
-        with gr.Column(elem_id="header"):
-            header = gr.Group()
-        tabs = gr.Tabs(elem_id="tabs")
-        shared = Shared(studio, page, tabs, subject)
-        with header:
-            build_header(studio, shared)
+        checkpoint = gr.Textbox(visible="hidden", elem_id="checkpoint", label="Chosen checkpoint")
+        tabs = gr.Tabs(elem_id="tabs", render=False)
+        shared = Shared(studio, page, tabs, subject, checkpoint)
+        build_header(studio, shared)
+        tabs.render()
         with tabs:
             for name in TABS:
                 tab = TABS.load(name)
@@ -37,6 +36,26 @@ def build(studio: "Studio") -> gr.Blocks:
         _remember(shared, kept)
         shared.bind()
     return page
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's own look in our colours and the computer's own letters, so that no font is fetched from anybody."""
+    look = gr.themes.Default(
+        primary_hue="indigo",
+        neutral_hue="slate",
+        radius_size="lg",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+    return look.set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_500",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+        button_large_radius="*radius_lg",
+    )
 
 
 def _remember(shared: Shared, kept: gr.BrowserState) -> None:
@@ -50,7 +69,7 @@ def _remember(shared: Shared, kept: gr.BrowserState) -> None:
 
     def note_tab(view: Any, event: gr.SelectData) -> dict[str, Any]:
         names = list(TABS)
-        return {**view, "tab": event.index if event.index in names else ""}
+        return {**view, "tab": names[event.index] if isinstance(event.index, int) and event.index < len(names) else ""}
 
     def note_subject(view: Any, subject: str) -> dict[str, Any]:
         return {**view, "subject": subject}
