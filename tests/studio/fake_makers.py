@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -105,11 +104,17 @@ class FakeComparisons:
         if len(rows) * len(columns) > 36:
             raise StudioError(f"{len(rows) * len(columns)} pictures are too many: at most 36. Leave some out.")
         cells = tuple(
-            Cell(row, column, checked(replace(order, seed=seed, **changes) if "seed" not in changes else replace(order, **changes)))
+            Cell(
+                row,
+                column,
+                checked(replace(order, seed=seed, **changes) if "seed" not in changes else replace(order, **changes)),
+            )
             for row, seed in enumerate(rows)
             for column, (_, changes) in enumerate(columns)
         )
-        return Grid("grid-1", mode, tuple(f"seed {seed}" for seed in rows), tuple(name for name, _ in columns), cells, 25.0)
+        return Grid(
+            "grid-1", mode, tuple(f"seed {seed}" for seed in rows), tuple(name for name, _ in columns), cells, 25.0
+        )
 
     def draw(self, grid: Grid, on_cell: Any = None, stop: threading.Event | None = None) -> Iterator[Cell]:
         for cell in grid.cells:
@@ -139,7 +144,9 @@ class FakeExports:
             FormatNote("diffusers", "DoRA for diffusers scripts", ("diffusers",), "A1111 does not read it"),
             FormatNote("comfyui", "DoRA for ComfyUI and Forge", ("ComfyUI", "Forge"), ""),
             FormatNote("lora", "plain LoRA, the nearest there is", ("all",), "the exact change", takes_rank=True),
-            FormatNote("merged", "a whole model, zipped", ("diffusers",), "it cannot be turned off", takes_strength=True),
+            FormatNote(
+                "merged", "a whole model, zipped", ("diffusers",), "it cannot be turned off", takes_strength=True
+            ),
         ]
 
     def export(self, subject_id: str, format: str, on_note: Any = None, stop: Any = None, **settings: Any) -> Export:

@@ -83,7 +83,7 @@ def _card(studio: "Studio", sizes: Sizes, subject: "Subject", is_chosen: bool) -
     )
     current = ' aria-current="true"' if is_chosen else ""
     return (
-        f'<li class="card" data-subject="{escape(subject.id)}" data-state="{state}"{current}>'
+        f'<li class="subject-card" data-subject="{escape(subject.id)}" data-state="{state}"{current}>'
         f'<div class="cover">{cover}</div><div class="about"><h3>{escape(subject.name)}</h3>'
         f"<p>{escape(subject.words)}, {escape(subject.base)}</p>"
         f'<p class="state"><span aria-hidden="true">{SIGNS[state]}</span> {WORDS[state]}</p>'

@@ -76,6 +76,16 @@ def value_of(order: "Order") -> str:
     return order.subject_id if order.job_id is None else f"{order.subject_id}@{order.job_id}@{order.step}"
 
 
+def same_subject(current: str | None, subject_id: str) -> bool:
+    """Whether an entry draws this subject, whole or at one of its checkpoints."""
+    return bool(current) and str(current).split("@")[0] == subject_id
+
+
+def subject_of(value: object) -> str:
+    """The subject's id in an entry; "" for a base alone."""
+    return "" if not isinstance(value, str) or value.startswith(BASE) else value.split("@")[0]
+
+
 def label_of(studio: "Studio", value: str) -> str:
     """What a value says to a person.
 
@@ -98,12 +108,18 @@ def target(studio: "Studio", value: object) -> Target:
         raise StudioError("Choose first what to draw: a subject, or a base model alone.")
     if value.startswith(BASE):
         return Target(studio.bases.get(value.removeprefix(BASE)).name)
-    subject_id, *checkpoint = value.split("@")
+    subject_id, *checkpoint = _meant(studio, value).split("@")
     subject = studio.subjects.get(subject_id)
     if not checkpoint:
         return Target(subject.base, subject)
     job_id, step = _checkpoint(studio, subject, checkpoint)
     return Target(subject.base, subject, job_id, step)
+
+
+def _meant(studio: "Studio", value: str) -> str:
+    """The entry that begins as was typed, where it is one only: typing is as good as choosing."""
+    found = [entry for label, entry in drawable(studio) if label.lower().startswith(value.strip().lower())]
+    return found[0] if len(found) == 1 and found[0] != value and not found[0].startswith(BASE) else value
 
 
 def _checkpoint(studio: "Studio", subject: "Subject", asked: list[str]) -> tuple[str, int]:

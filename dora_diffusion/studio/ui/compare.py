@@ -6,10 +6,11 @@ import gradio as gr
 
 from dora_diffusion.studio.comparisons import MODES
 from dora_diffusion.studio.orders import MAX_SEED, MAX_STEPS, MAX_STRENGTH
-from dora_diffusion.studio.ui.choices import target
+from dora_diffusion.studio.ui.choices import same_subject, subject_of, target
 from dora_diffusion.studio.ui.compare_actions import IDLE, CompareActions
-from dora_diffusion.studio.ui.controls import Choice
+from dora_diffusion.studio.ui.controls import choice
 from dora_diffusion.studio.ui.drawing import DRAW
+from dora_diffusion.studio.ui.line import Line
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
 
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ class Compare:
     label = "Compare"
 
     def build(self, studio: "Studio", shared: Shared) -> None:
-        actions = CompareActions(studio, shared.line)
+        # A line of its own: who wants a picture meanwhile waits for one cell, not for the whole grid.
+        actions = CompareActions(studio, Line())
         with gr.Row(equal_height=False):
-            with gr.Column(scale=2, min_width=320):
+            with gr.Column(scale=2, min_width=320, elem_classes="card"):
                 parts = _form(actions)
-            with gr.Column(scale=3, min_width=320):
+            with gr.Column(scale=3, min_width=320, elem_classes="card"):
                 parts |= _results()
         parts["written"] = gr.State("")
         _bind_form(studio, actions, shared, parts)
@@ -43,13 +45,13 @@ def _form(actions: CompareActions) -> Parts:
     parts["mode"] = gr.Radio(
         [(label, mode) for mode, label in MODES.items()], value="base", elem_id="compare-mode", label="Compare"
     )
-    parts["subject"] = Choice(
+    parts["subject"] = choice(
         entries,
         value=entries[0][1] if entries else None,
         elem_id="compare-subject",
         label="Subject",
     )
-    parts["job"] = Choice(
+    parts["job"] = choice(
         [],
         elem_id="compare-job",
         label="Training",
@@ -105,10 +107,11 @@ def _results() -> Parts:
 def _bind_form(studio: "Studio", actions: CompareActions, shared: Shared, parts: Parts) -> None:
     plain, subject = shared.plain, parts["subject"]
 
-    def follow(subject_id: str) -> Any:
+    def follow(subject_id: str, current: str | None) -> Any:
         values = [value for _, value in actions.subjects()]
-        of_subject = [value for value in values if value.split("@")[0] == subject_id]
-        return of_subject[0] if subject_id and of_subject else gr.skip()
+        of_subject = [value for value in values if same_subject(value, subject_id)]
+        is_shown = same_subject(current, subject_id) and current in values
+        return gr.skip() if not subject_id or not of_subject or is_shown else of_subject[0]
 
     def opened(value: str | None, prompt: str | None, written: str) -> tuple[Any, Any]:
         chosen = target(studio, value).subject if value else None
@@ -116,7 +119,8 @@ def _bind_form(studio: "Studio", actions: CompareActions, shared: Shared, parts:
         return (mine, mine) if not (prompt or "").strip() or prompt == written else (gr.skip(), gr.skip())
 
     shared.on_tick(lambda: gr.Dropdown(choices=actions.subjects()), [], [subject])
-    shared.subject.change(plain(follow), shared.subject, subject, **QUIET)
+    shared.subject.change(plain(follow), [shared.subject, subject], subject, **QUIET)
+    subject.input(lambda value: subject_of(value) or gr.skip(), subject, shared.subject, **QUIET)
     fields = [parts["values"], parts["job"]]
     gr.on([parts["mode"].change, subject.change], plain(actions.mode), [parts["mode"], subject], fields, **QUIET)
     parts["job"].input(plain(actions.steps), parts["job"], parts["values"], **QUIET)
@@ -138,6 +142,7 @@ def _bind_drawing(actions: CompareActions, shared: Shared, parts: Parts) -> None
     form = [parts[name] for name in FORM]
     gr.on([parts["draw"].click, parts["prompt"].submit], plain(actions.draw), form, shown, **DRAW)
     parts["stop"].click(plain(actions.stop), None, parts["state"], **PROMPT)
+    shared.page.unload(actions.leave)
 
 
 COMPARE = Compare()

@@ -12,7 +12,7 @@ from dora_diffusion.studio.comparisons import MODES, Grid, numbers
 from dora_diffusion.studio.orders import Order, checked
 from dora_diffusion.studio.ui.choices import Choices, Target, called, checkpoints, drawable, has_something, target
 from dora_diffusion.studio.ui.compare_grid import grid_html
-from dora_diffusion.studio.ui.drawing import Step, behind, state_line
+from dora_diffusion.studio.ui.drawing import Step, behind, check_writable, state_line
 from dora_diffusion.studio.ui.line import Line, Ticket, Waiting, served
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class CompareActions:
         return self._studio.comparisons.plan(mode, order, given, seeds)
 
     def _order(
-        self, chosen: Target, job_id: str | None, prompt: str, strength: float, seed: float, steps: float
+        self, chosen: Target, job_id: str | None, prompt: str, strength: float, seed: int | None, steps: int
     ) -> Order:
         return checked(
             Order(
@@ -133,6 +133,7 @@ class CompareActions:
         """
         slider = gr.ImageSlider(visible=False)
         try:
+            check_writable(self._studio)
             grid = self.plan(*form)
             line = state_line(NAME, "waiting", f"Asking for the machine: {grid.cost}")
             yield grid_html(grid, {}), slider, line, gr.Button(interactive=True), gr.DownloadButton(interactive=False)
@@ -173,6 +174,10 @@ class CompareActions:
         if not self._line.stop(str(request.session_hash)):
             raise StudioError("This page is not drawing anything, so there is nothing to stop.")
         return state_line(NAME, "working", "Stopping after this picture")
+
+    def leave(self, request: gr.Request) -> None:
+        """A page was closed or loaded again: nobody waits for what it ordered."""
+        self._line.stop(str(request.session_hash))
 
     def _saved(self, grid: Grid, drawn: "dict[tuple[int, int], Cell]") -> gr.DownloadButton:
         """The button that takes what was drawn away, as one PNG."""

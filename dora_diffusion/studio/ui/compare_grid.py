@@ -31,12 +31,13 @@ def grid_html(grid: "Grid", drawn: dict[tuple[int, int], "Cell"]) -> str:
 
 def _row(grid: "Grid", row: int, drawn: dict[tuple[int, int], "Cell"]) -> str:
     cells = "".join(_cell(grid, row, column, drawn.get((row, column))) for column in range(len(grid.columns)))
-    return f'<tr><th scope="row">{escape(grid.rows[row])}</th>{cells}</tr>'
+    head = f'<th scope="row">{escape(grid.rows[row])}</th>' if grid.rows[row] else "<td></td>"
+    return f"<tr>{head}{cells}</tr>"
 
 
 def _cell(grid: "Grid", row: int, column: int, cell: "Cell | None") -> str:
     if cell is None or cell.path is None:
         return '<td class="to-come"><span class="sr-only">not drawn yet</span></td>'
-    alt = f"{cell.order.prompt}; {grid.rows[row]}; {grid.columns[column]}"
+    alt = "; ".join(filter(None, (cell.order.prompt, grid.rows[row], grid.columns[column])))
     shown = picture(cell.thumb or cell.path, alt)
     return f'<td><a href="{escape(link_to(cell.path))}" target="_blank" rel="noopener">{shown}</a></td>'

@@ -5,15 +5,11 @@ from typing import Any
 import gradio as gr
 
 
-class Choice(gr.Dropdown):
+def choice(entries: list[tuple[str, str]], **settings: Any) -> gr.Dropdown:
     """A dropdown that hands on whatever was chosen.
 
-    Gradio's own refuses a value that is not among the choices it remembers, in its words, and before our handlers can
-    say in ours what became of it: a subject was deleted, or the studio started anew and remembers no page's choices.
-    So every handler checks the value, as all that a browser sends.
+    Without custom values Gradio refuses what is not among the choices it remembers, in its own words, and before our
+    handlers can say what became of it: a subject was deleted, or the studio started anew and remembers no page's
+    choices. So every handler checks the value, as all that a browser sends.
     """
-
-    is_template = True  # a browser knows it as a Dropdown
-
-    def preprocess(self, payload: Any) -> str | None:
-        return payload if isinstance(payload, str) else None
+    return gr.Dropdown(entries, allow_custom_value=True, **settings)

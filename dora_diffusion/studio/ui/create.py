@@ -6,9 +6,9 @@ import gradio as gr
 
 from dora_diffusion.registry import SAMPLERS
 from dora_diffusion.studio.orders import MAX_GUIDANCE, MAX_PICTURES, MAX_SEED, MAX_SIDE, MAX_STEPS, MAX_STRENGTH, RANDOM
-from dora_diffusion.studio.ui.choices import BASE
+from dora_diffusion.studio.ui.choices import BASE, subject_of
 from dora_diffusion.studio.ui.create_actions import IDLE, CreateActions, last_seed, random_seed
-from dora_diffusion.studio.ui.controls import Choice
+from dora_diffusion.studio.ui.controls import choice
 from dora_diffusion.studio.ui.drawing import DRAW
 from dora_diffusion.studio.ui.history import build_history, notes_html
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
@@ -35,9 +35,9 @@ class Create:
         actions = CreateActions(studio, shared.line)
         parts: Parts = {}
         with gr.Row(equal_height=False):
-            with gr.Column(scale=1, min_width=320):
+            with gr.Column(scale=1, min_width=320, elem_classes="card"):
                 parts |= _words(actions) | _numbers() | _more()
-            with gr.Column(scale=1, min_width=320):
+            with gr.Column(scale=1, min_width=320, elem_classes="card"):
                 parts |= _results()
         parts["last_seed"] = gr.State(None)
         parts["written"] = gr.State("")
@@ -50,7 +50,7 @@ class Create:
 def _words(actions: CreateActions) -> Parts:
     entries = actions.entries()
     parts: Parts = {}
-    parts["subject"] = Choice(
+    parts["subject"] = choice(
         entries,
         value=entries[0][1] if entries else f"{BASE}toybox",
         elem_id="create-subject",
@@ -184,7 +184,14 @@ def _results() -> Parts:
 def _bind_words(actions: CreateActions, shared: Shared, parts: Parts) -> None:
     plain, subject, prompt = shared.plain, parts["subject"], parts["prompt"]
     shared.on_tick(actions.choices, [subject], [subject])
-    shared.subject.change(plain(actions.follow), [shared.subject, subject], subject, **QUIET)
+    gr.on(
+        [shared.subject.change, shared.checkpoint.change],
+        plain(actions.follow),
+        [shared.subject, shared.checkpoint, subject],
+        subject,
+        **QUIET,
+    )
+    subject.input(lambda value: subject_of(value) or gr.skip(), subject, shared.subject, **QUIET)
     opened = [prompt, parts["written"], parts["insert"]]
     gr.on(
         [subject.change, shared.page.load],

@@ -12,8 +12,8 @@ import gradio as gr
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.orders import RANDOM, Order, checked, decided
 from dora_diffusion.studio.prompts import inserted
-from dora_diffusion.studio.ui.choices import Choices, drawable, label_of, target, value_of
-from dora_diffusion.studio.ui.drawing import Step, alt_of, behind, picture_step, state_line, told_of
+from dora_diffusion.studio.ui.choices import Choices, drawable, label_of, same_subject, target, value_of
+from dora_diffusion.studio.ui.drawing import Step, alt_of, behind, check_writable, picture_step, state_line, told_of
 from dora_diffusion.studio.ui.line import Line, Ticket, Waiting, served
 from dora_diffusion.studio.ui.prompt_help import prompt_help
 
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from dora_diffusion.studio.studio import Studio
 
 NAME = "create-state"
+# The fields of an order as the form has them, after the entry of what is drawn.
+FIELDS = (
+    *("prompt", "negative_prompt", "strength", "seed", "num_images", "num_inference_steps"),
+    *("guidance_scale", "sampler", "width", "height"),
+)
 IDLE = state_line(NAME, "idle", "Press Generate. A picture is kept in the history below as soon as it is drawn.")
 
 
@@ -44,12 +49,20 @@ class CreateActions:
         """The entries of the list, for the clock."""
         return gr.Dropdown(choices=self.entries(current))
 
-    def follow(self, subject_id: str, current: str | None) -> Any:
-        """The entry for the subject that was chosen on another tab; nothing changes where it cannot be drawn."""
-        values = [value for _, value in drawable(self._studio)]
-        of_subject = [value for value in values if value == subject_id or value.startswith(f"{subject_id}@")]
-        is_shown = not current or current.split("@")[0] == subject_id
-        return gr.skip() if not subject_id or not of_subject or (is_shown and current in values) else of_subject[0]
+    def follow(self, subject_id: str, checkpoint: str, current: str | None) -> Any:
+        """The entry for what was chosen on another tab; nothing changes where it cannot be drawn.
+
+        Args:
+            checkpoint: "job-3:200", or "" for the subject itself.
+        """
+        wanted = f"{subject_id}@{checkpoint.replace(':', '@')}" if subject_id and checkpoint else ""
+        choices = self.entries(wanted)
+        values = [value for _, value in choices]
+        if wanted in values:
+            return gr.Dropdown(choices=choices, value=wanted)
+        of_subject = [value for value in values if same_subject(value, subject_id)]
+        is_shown = same_subject(current, subject_id) and current in values
+        return gr.skip() if not subject_id or not of_subject or is_shown else of_subject[0]
 
     def opened(self, value: str | None, prompt: str | None, written: str) -> tuple[Any, ...]:
         """What follows from another entry: a prompt for it where the user wrote none, the button that inserts it.
@@ -62,7 +75,9 @@ class CreateActions:
             return gr.skip(), gr.skip(), gr.Button(visible=False)
         mine = f"a photo of {subject.words if subject else 'a red teapot'} on the beach"
         button = gr.Button(f"Insert {subject.name}" if subject else "Insert", visible=subject is not None)
-        return (mine, mine, button) if not (prompt or "").strip() or prompt == written else (gr.skip(), gr.skip(), button)
+        return (
+            (mine, mine, button) if not (prompt or "").strip() or prompt == written else (gr.skip(), gr.skip(), button)
+        )
 
     def help(self, value: str | None, prompt: str) -> tuple[str, gr.Button]:
         """What is to be said of the prompt, and the button that mends it."""
@@ -92,9 +107,7 @@ class CreateActions:
             StudioError: something in it cannot be drawn.
         """
         chosen = target(self._studio, value)
-        names = ("prompt", "negative_prompt", "strength", "seed", "num_images", "num_inference_steps")
-        names = (*names, "guidance_scale", "sampler", "width", "height")
-        given = dict(zip(names, form, strict=True))
+        given: dict[str, Any] = dict(zip(FIELDS, form, strict=True))
         return checked(
             Order(
                 subject_id=chosen.subject.id if chosen.subject else None,
@@ -115,6 +128,7 @@ class CreateActions:
             StudioError: the order cannot be drawn.
         """
         try:
+            check_writable(self._studio)
             order = decided(self.order(*form))
             yield [], state_line(NAME, "waiting", "Asking for the machine"), order.seed, gr.Button(interactive=True)
             yield from self._followed(order, str(request.session_hash))
@@ -180,16 +194,7 @@ class CreateActions:
         known = value in [entry for _, entry in choices]
         return (
             gr.Dropdown(choices=choices, value=value) if known else gr.skip(),
-            order.prompt,
-            order.negative_prompt,
-            order.strength,
-            order.seed,
-            order.num_images,
-            order.num_inference_steps,
-            order.guidance_scale,
-            order.sampler,
-            order.width,
-            order.height,
+            *(getattr(order, name) for name in FIELDS),
         )
 
     def reuse(self, picture_id: int) -> tuple[Any, ...]:

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
+from dora_diffusion.errors import StudioError
+
 if TYPE_CHECKING:
     from dora_diffusion.studio.pictures import Picture
+    from dora_diffusion.studio.studio import Studio
 
 # Orders that may stand in the line at once: each keeps a thread of the server. Any more wait in Gradio's own queue.
 DRAW: dict[str, Any] = {
@@ -25,6 +28,12 @@ SIGNS: dict[DrawState, str] = {
     "stopped": "■",
     "failed": "✗",
 }
+
+
+def check_writable(studio: "Studio") -> None:
+    """Raise StudioError where another studio has this folder: what was drawn here could not be kept."""
+    if studio.is_read_only:
+        raise StudioError("Another studio uses this folder, so this one only shows what is there. Use the other one.")
 
 
 @dataclass(frozen=True)

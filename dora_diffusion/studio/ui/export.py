@@ -8,12 +8,13 @@ import gradio as gr
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.orders import MAX_STRENGTH
 from dora_diffusion.studio.ui.choices import Choices, checkpoints, trained
-from dora_diffusion.studio.ui.controls import Choice
-from dora_diffusion.studio.ui.drawing import DRAW, behind, state_line
+from dora_diffusion.studio.ui.controls import choice
+from dora_diffusion.studio.ui.drawing import DRAW, behind, check_writable, state_line
 from dora_diffusion.studio.ui.export_html import earlier_html, formats_html, is_proved, result_html
 from dora_diffusion.studio.ui.html import asked, panel
 from dora_diffusion.studio.ui.line import Line, Ticket, Waiting, served
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
+from dora_diffusion.studio.workshop import StoppedError
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.exports import FormatNote
@@ -36,15 +37,17 @@ class ExportTab:
         actions = ExportActions(studio, shared.line)
         formats = studio.exports.formats()
         with gr.Row(equal_height=False):
-            with gr.Column(scale=1, min_width=320):
+            with gr.Column(scale=1, min_width=320, elem_classes="card"):
                 parts = _form(actions, formats)
-            with gr.Column(scale=1, min_width=320):
+            with gr.Column(scale=1, min_width=320, elem_classes="card"):
                 parts["state"] = gr.HTML(IDLE, elem_id="export-state")
                 parts["result"] = gr.HTML(elem_id="export-shown")
-        gr.Markdown("### What each format is for")
-        parts["table"] = gr.HTML(formats_html(formats, formats[0].name), elem_id="export-table")
-        gr.Markdown("### Earlier exports")
-        parts["earlier"] = panel(elem_id="export-list")
+        with gr.Column(elem_classes="card"):
+            gr.Markdown("## What each format is for")
+            parts["table"] = gr.HTML(formats_html(formats, formats[0].name), elem_id="export-table")
+        with gr.Column(elem_classes="card"):
+            gr.Markdown("## Earlier exports")
+            parts["earlier"] = panel(elem_id="export-list")
         parts["asks"] = gr.State("")
         _bind(actions, shared, parts)
 
@@ -52,14 +55,14 @@ class ExportTab:
 def _form(actions: "ExportActions", formats: "list[FormatNote]") -> Parts:
     subjects = actions.subjects()
     parts: Parts = {}
-    parts["subject"] = Choice(
+    parts["subject"] = choice(
         subjects,
         value=subjects[0][1] if subjects else None,
         elem_id="export-subject",
         label="Subject",
         info="Only what was taught can be exported.",
     )
-    parts["checkpoint"] = Choice(
+    parts["checkpoint"] = choice(
         [("The one in use", CURRENT)],
         value=CURRENT,
         elem_id="export-checkpoint",
@@ -73,7 +76,7 @@ def _form(actions: "ExportActions", formats: "list[FormatNote]") -> Parts:
         info="Who reads each, and what it lacks, is in the table below.",
     )
     with gr.Row():
-        parts["precision"] = Choice(
+        parts["precision"] = choice(
             PRECISIONS, value="fp32", elem_id="export-precision", label="Precision", filterable=False, min_width=140
         )
         parts["strength"] = gr.Slider(
@@ -109,6 +112,7 @@ def _bind(actions: "ExportActions", shared: Shared, parts: Parts) -> None:
     shared.on_tick(actions.checkpoints, [parts["subject"]], [parts["checkpoint"]])
     shared.on_tick(actions.earlier, [parts["asks"]], [parts["earlier"]])
     shared.subject.change(plain(actions.follow), shared.subject, parts["subject"], **QUIET)
+    parts["subject"].input(lambda value: value or gr.skip(), parts["subject"], shared.subject, **QUIET)
     parts["subject"].change(lambda: CURRENT, None, parts["checkpoint"], **QUIET)
     fields = [parts["strength"], parts["rank"], parts["table"]]
     parts["format"].change(plain(actions.formatted), parts["format"], fields, **QUIET)
@@ -174,10 +178,13 @@ class ExportActions:
         """
         settings = {"strength": strength, "rank": int(rank) if rank else None, "precision": precision}
         try:
+            check_writable(self._studio)
             subject, job_id, step = self._chosen(subject_id, checkpoint)
             yield state_line(NAME, "waiting", "Asking for the machine"), "", gr.Button(interactive=True)
             settings |= {"job_id": job_id, "step": step}
             yield from self._followed(subject, format_name, settings, str(request.session_hash))
+        except StoppedError:
+            yield state_line(NAME, "stopped", "Stopped; no file is left"), "", gr.Button(interactive=False)
         except Exception as error:
             words = f"Refused: {error}" if isinstance(error, DoraError) else "Not exported"
             yield state_line(NAME, "failed", words), "", gr.Button(interactive=False)

@@ -12,7 +12,7 @@ import gradio as gr
 
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.ui.choices import called, label_of, value_of
-from dora_diffusion.studio.ui.controls import Choice
+from dora_diffusion.studio.ui.controls import choice
 from dora_diffusion.studio.ui.drawing import alt_of
 from dora_diffusion.studio.ui.html import asked, button, link_to, panel, picture
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
@@ -34,9 +34,16 @@ def build_history(
     note: gr.HTML,
 ) -> None:
     """Make it, below the form whose fields ``form`` take what ``reuse(picture)`` gives; ``note`` is told of it."""
+    with gr.Column(elem_classes="card"):
+        _build(studio, shared, reuse, form, note)
+
+
+def _build(
+    studio: "Studio", shared: Shared, reuse: Callable[[int], tuple[Any, ...]], form: Sequence[Any], note: gr.HTML
+) -> None:
     history = History(studio)
     gr.Markdown("## History", elem_id="history-title")
-    subject = Choice(
+    subject = choice(
         history.subjects(),
         value="",
         elem_id="history-subject",
@@ -49,7 +56,7 @@ def build_history(
             detail = panel(elem_id="history-detail")
     place = gr.State(START)
 
-    def pressed(now: Place, event: gr.EventData) -> tuple[Any, ...]:
+    def pressed(now: Place, event: gr.EventData) -> Place:
         return history.press(now, asked(event))
 
     def reused(now: Place, event: gr.EventData) -> tuple[Any, ...]:
@@ -75,9 +82,13 @@ class History:
         """The entries of the filter."""
         return [("All", ""), *((called(subject), subject.id) for subject in self._studio.subjects.list())]
 
-    def choose(self, subject_id: str) -> Place:
-        """Only the pictures of a subject, from the newest."""
-        return {**START, "subject": subject_id or ""}
+    def choose(self, subject_id: str | None) -> Place:
+        """Only the pictures of a subject, from the newest.
+
+        Raises:
+            StudioError: there is no such subject.
+        """
+        return {**START, "subject": self._studio.subjects.get(subject_id).id if subject_id else ""}
 
     def press(self, place: Place, wanted: dict[str, str]) -> Place:
         """Where a page stands after one of the buttons.
@@ -131,7 +142,7 @@ class History:
 def notes_html(notes: Sequence[str], first: str = "The form has the settings of this picture.") -> str:
     """What was taken over from a picture, and what could not be."""
     items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f'<div class="note" role="status"><p>✓ {escape(first)}</p>{f"<ul>{items}</ul>" if items else ""}</div>'
+    return f'<div class="notice" role="status"><p>✓ {escape(first)}</p>{f"<ul>{items}</ul>" if items else ""}</div>'
 
 
 def _tile(found: "Picture", is_picked: bool) -> str:

@@ -29,7 +29,7 @@ class SubjectsTab:
         with gr.Row(equal_height=False, elem_id="subjects"):
             with gr.Column(scale=2, min_width=320):
                 cards = panel(elem_id="subjects-cards")
-            with gr.Column(scale=3, min_width=320):
+            with gr.Column(scale=3, min_width=320, elem_classes="card"):
                 detail = panel(elem_id="subjects-detail")
                 with gr.Column(elem_id="subjects-change", visible=False) as change:
                     name, rename = _field("subjects-name", "Name", "What you call it.", "Rename")
@@ -162,7 +162,7 @@ class SubjectActions:
 
 
 def _notice(words: str, act: str = "") -> str:
-    return f'<div class="note" role="status"><p>✓ {escape(words)} {act}</p></div>'
+    return f'<div class="notice" role="status"><p>✓ {escape(words)} {act}</p></div>'
 
 
 SUBJECTS = SubjectsTab()
