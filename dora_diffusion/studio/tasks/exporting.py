@@ -110,7 +110,7 @@ def _merged(
         )
     )
     state, files = load_adapter(source), open_base(base)
-    written = _checkpoint_weights(made, files) if single_file else open_base(str(made)).weights
+    written: Mapping[str, Tensor] = _Written(made, files) if single_file else open_base(str(made)).weights
     worst, of_change = _worst(state, files.weights, written, strength, PRECISIONS[precision])
     if worst > _BOUND[precision]:
         raise FormatError(f"The merged model is off by {worst:.1e} of its weights, and was not kept. Export it again.")
@@ -157,10 +157,6 @@ class _Written(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._base.places)
-
-
-def _checkpoint_weights(file: Path, base: BaseFiles) -> Mapping[str, Tensor]:
-    return _Written(file, base)
 
 
 def _is_alone(made: Path, place: Path) -> bool:
