@@ -129,7 +129,7 @@ class Exports:
 
         def listen(event: Mapping[str, Any]) -> None:
             if event["event"] == "warning":
-                notes.append(plain(event["text"]))
+                notes.append(plain(event["text"].replace(f"{draft}/", "")))
             if event["event"] == "note" and on_note is not None:
                 on_note(event["text"])
 
@@ -163,7 +163,7 @@ class Exports:
             }
             return self.get(self._keep(draft, made["file"], row))
         except StudioError as error:
-            raise type(error)(plain(str(error))) from None
+            raise type(error)(plain(str(error).replace(f"{draft}/", ""))) from None
         except OSError as error:
             raise StudioError(f"The export cannot be written: {error.strerror or error}. Free some space.") from None
         finally:
