@@ -92,6 +92,7 @@ def test_a_process_that_dies_is_told_plainly_and_the_next_order_starts_a_new_one
 def test_one_that_died_while_it_had_nothing_to_do_is_replaced_without_a_word(workshop: Workshop) -> None:
     pid = workshop.call("echo")["pid"]
     os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not workshop.is_running)
     assert workshop.call("echo")["pid"] != pid
 
 
