@@ -97,7 +97,7 @@ def killed_at_random(machine: Machine, photos: list[Path], times: int, seed: int
     kinds = ["server", "trainer", "both"]
     machine.start()
     for number in range(times):
-        time.sleep(draw.uniform(0.0, 1.2))
+        time.sleep(draw.uniform(0.0, 2.0))
         kind = kinds[number % 3]
         if kind != "trainer":
             machine.kill_server()
