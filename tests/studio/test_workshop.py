@@ -158,6 +158,22 @@ def test_orders_wait_in_line_and_the_first_comes_first(workshop: Workshop, tmp_p
     assert served == [0, 1, 2, 3, 4] and workshop.waiting == 0
 
 
+def test_a_training_that_needs_the_memory_comes_before_those_that_wait(workshop: Workshop, tmp_path: Path) -> None:
+    begun = threading.Event()
+    pids: list[int] = []
+    first = threading.Thread(target=lambda: workshop.call("draw", draw(tmp_path, 30), lambda event: begun.set()))
+    first.start()
+    assert begun.wait(10)
+    pid = workshop.pid
+    waits = threading.Thread(target=lambda: pids.append(workshop.call("echo")["pid"]))
+    waits.start()
+    wait_for(lambda: workshop.waiting == 1)
+    assert workshop.release() and pid is not None and gone(pid)
+    first.join(10)
+    waits.join(10)
+    assert pids and pids[0] != pid, "who waited was served by a new process"
+
+
 def test_one_that_waits_can_leave_the_line(workshop: Workshop, tmp_path: Path) -> None:
     begun, stop, first_stop = threading.Event(), threading.Event(), threading.Event()
 
