@@ -154,3 +154,15 @@ COMMANDS = Registry(
         "app": "dora_diffusion.cli.app:run",
     },
 )
+
+# In the order of the page, from left to right.
+TABS = Registry(
+    "tab of the studio",
+    {
+        "teach": "dora_diffusion.studio.ui.teach:TEACH",
+        "create": "dora_diffusion.studio.ui.create:CREATE",
+        "compare": "dora_diffusion.studio.ui.compare:COMPARE",
+        "subjects": "dora_diffusion.studio.ui.subjects:SUBJECTS",
+        "export": "dora_diffusion.studio.ui.export:EXPORT",
+    },
+)

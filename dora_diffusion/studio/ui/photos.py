@@ -1,0 +1,119 @@
+"""The photos of the subject that is taught: given by a button or dropped, looked at, removed one by one."""
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from dora_diffusion.studio.ui.html import asked, button, picture
+from dora_diffusion.studio.ui.html import panel as html_panel
+from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared, find
+
+if TYPE_CHECKING:
+    from dora_diffusion.studio.studio import Studio
+    from dora_diffusion.studio.subjects import PhotoNote, Subject
+
+FEW = 3
+ADVICE = "Three to twenty, from different sides and in different places. They are stored here and nowhere else."
+
+
+def build_photos(studio: "Studio", shared: Shared, words: Sequence[Any]) -> None:
+    """The upload, the thumbnails and the samples.
+
+    Args:
+        words: the components for class noun, name, trigger and base, for a subject that the first photos make.
+    """
+    samples = html_panel(elem_id="teach-samples")
+    files = gr.File(
+        elem_id="teach-photos",
+        label="Photos",
+        show_label=False,
+        file_count="multiple",
+        file_types=["image", ".heic", ".heif"],
+        height=130,
+    )
+    refused = gr.HTML(elem_id="teach-refused")
+    thumbs = html_panel(elem_id="teach-thumbs")
+
+    def add(subject_id: str, paths: list[str] | None, noun: str, name: str, trigger: str, base: str) -> Any:
+        subject = find(studio, subject_id) or draft(studio, noun, name, trigger, base)
+        faults = studio.subjects.add_photos(subject.id, [Path(path) for path in paths or []])
+        return subject.id, None, refusals_html(faults, subject.id)
+
+    def act(subject_id: str, event: gr.EventData) -> Any:
+        wanted = asked(event)
+        if wanted.get("do") == "remove":
+            studio.subjects.remove_photo(subject_id, wanted.get("photo", ""))
+        return gr.skip()
+
+    def try_sample(event: gr.EventData) -> Any:
+        wanted = asked(event)
+        return (
+            studio.subjects.create_from_sample(wanted.get("name", "")).id if wanted.get("do") == "sample" else gr.skip()
+        )
+
+    def look(subject_id: str) -> tuple[str, str]:
+        photos = studio.subjects.photos(subject_id) if find(studio, subject_id) else []
+        return thumbs_html(photos), "" if photos else samples_html(studio.subjects.samples())
+
+    shared.on_tick(look, [shared.subject], [thumbs, samples])
+    uploaded = files.upload(
+        shared.plain(add), [shared.subject, files, *words], [shared.subject, files, refused], **PROMPT
+    )
+    shared.then_tick(uploaded)
+    shared.then_tick(thumbs.click(shared.plain(act), shared.subject, None, **PROMPT))
+    shared.then_tick(samples.click(shared.plain(try_sample), None, shared.subject, **PROMPT))
+    shared.subject.change(shared.plain(still_told), [shared.subject, refused], refused, **QUIET)
+
+
+def draft(studio: "Studio", noun: str, name: str, trigger: str, base: str) -> "Subject":
+    """A subject that is kept from its first photo on, with the words that are there already; an unused one is taken."""
+    made = studio.subjects.latest_draft()
+    if made is None or studio.subjects.photos(made.id):
+        made = studio.subjects.draft(base)
+    return studio.subjects.update(
+        made.id, name=name or None, class_noun=noun.strip() or None, trigger=trigger or None, base=base or None
+    )
+
+
+def thumbs_html(photos: "Sequence[PhotoNote]") -> str:
+    """The thumbnails with what is to be said about each, and how many there are."""
+    if not photos:
+        return f'<p class="quiet" data-count="0">{ADVICE}</p>'
+    count = f"{len(photos)} photo{'s' if len(photos) > 1 else ''}"
+    more = f" Add at least {FEW - len(photos)} more: one view teaches little." if len(photos) < FEW else ""
+    cells = "".join(_thumb(photo, number) for number, photo in enumerate(photos, 1))
+    return f'<p class="quiet" data-count="{len(photos)}">{count}.{more}</p><div class="thumbs">{cells}</div>'
+
+
+def _thumb(photo: "PhotoNote", number: int) -> str:
+    remove = button("✕", "remove", "round", f"Remove photo {number}, {photo.given_name}", photo=photo.name)
+    found = "".join(f"<li>⚠ {escape(words)}</li>" for words in photo.findings)
+    notes = f"<ul>{found}</ul>" if found else ""
+    kind = "doubtful" if found else ""
+    shown = picture(photo.thumb, f"photo {number}: {photo.given_name}")
+    return (
+        f'<figure data-photo="{escape(photo.name)}" class="{kind}">'
+        f"{shown}{remove}<figcaption>{notes}</figcaption></figure>"
+    )
+
+
+def refusals_html(faults: Sequence[str], subject_id: str) -> str:
+    """What was left out of a subject's photos, and why."""
+    items = "".join(f"<li>{escape(fault)}</li>" for fault in faults)
+    return f'<ul class="refused" role="alert" data-of="{escape(subject_id)}">{items}</ul>' if items else ""
+
+
+def still_told(subject_id: str, refused: str) -> Any:
+    """What was left out is told until another subject is shown."""
+    return gr.skip() if subject_id and f'data-of="{escape(subject_id)}"' in (refused or "") else ""
+
+
+def samples_html(names: Sequence[str]) -> str:
+    """The samples as buttons."""
+    buttons = "".join(
+        button(name.capitalize(), "sample", "", f"Try it with the sample {name}", name=name) for name in names
+    )
+    return f'<p>No photos at hand? Try it with a sample:</p><div class="actions">{buttons}</div>' if names else ""
