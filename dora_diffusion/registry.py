@@ -154,3 +154,11 @@ COMMANDS = Registry(
         "app": "dora_diffusion.cli.app:run",
     },
 )
+
+# In the order of the page, from left to right.
+TABS = Registry(
+    "tab of the studio",
+    {
+        "teach": "dora_diffusion.studio.ui.teach:TEACH",
+    },
+)

@@ -1,0 +1,53 @@
+"""Our own pieces of HTML: escaped words, pictures of the media folder, and buttons that tell what they want done."""
+
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+import gradio as gr
+
+# A press on any <button data-do="…"> inside is a click of the whole, with the button's data- attributes beside it.
+_TELL_WHICH = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('button[data-do]');
+  if (button && !button.disabled && element.contains(button)) trigger('click', {...button.dataset});
+});
+"""
+
+
+def panel(value: str = "", elem_id: str = "") -> gr.HTML:
+    """A piece of HTML whose buttons (made by ``button``) can be pressed: ``panel.click(handler, …)`` with
+    ``def handler(…, event: gr.EventData)`` and ``asked(event)``. A new value is merged into what is shown, so the focus
+    stays; ``<details>`` would close, so use a gr.Accordion around it.
+    """
+    return gr.HTML(value, elem_id=elem_id, js_on_load=_TELL_WHICH)
+
+
+def asked(event: gr.EventData) -> dict[str, str]:
+    """What the pressed button said: "do", and its other data. It comes from the browser: check it."""
+    data = event._data if isinstance(event._data, Mapping) else {}
+    return {str(name): str(value) for name, value in data.items()}
+
+
+def button(label: str, do: str, kind: str = "", hint: str = "", **data: str) -> str:
+    """HTML of a button that wants ``do`` done; ``kind``: "" | "primary" | "stop" | "link"; ``hint`` replaces the label
+    for those who do not see where it stands ("Remove photo 3").
+    """
+    named = "".join(f' data-{escape(name)}="{escape(value)}"' for name, value in data.items())
+    spoken = f' aria-label="{escape(hint)}" title="{escape(hint)}"' if hint else ""
+    return f'<button type="button" class="act {escape(kind)}" data-do="{escape(do)}"{named}{spoken}>{escape(label)}</button>'
+
+
+def link_to(path: Path) -> str:
+    """The address of a file in the media folder; a file that is written again has another one."""
+    try:
+        version = f"?v={path.stat().st_mtime_ns:x}"
+    except OSError:
+        version = ""
+    return f"gradio_api/file={quote(str(path))}{version}"
+
+
+def picture(path: Path, alt: str) -> str:
+    """HTML of a picture in the media folder."""
+    return f'<img src="{escape(link_to(path))}" alt="{escape(alt)}" loading="lazy">'

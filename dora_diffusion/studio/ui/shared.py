@@ -1,0 +1,153 @@
+"""What the shell of the page lends to every tab: the chosen subject, the clock, plain errors, the way to another tab."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import gradio as gr
+
+from dora_diffusion.studio.ui.plain import plainly
+
+if TYPE_CHECKING:
+    from dora_diffusion.studio.studio import Studio
+
+# For what runs by itself, or only notes something: at once, without a queue, without a spinner.
+QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+# For what a user presses and is done in a moment. It goes through the queue: only there an error reaches the page.
+PROMPT: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, "api_visibility": "private"}
+# For what draws or computes for long: one at a time, in the order asked.
+WORK: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1, "api_visibility": "private"}
+
+FAST_S, SLOW_S = 1.0, 5.0  # between two looks at the studio: while something is active, and otherwise
+
+Handler = Callable[..., Any]
+
+
+class Tab(Protocol):
+    """One tab of the page, registered in ``registry.TABS``.
+
+    Its components have ids that begin with the tab's name in the registry ("create-prompt"), so that none is given twice.
+    """
+
+    label: str
+
+    def build(self, studio: "Studio", shared: "Shared") -> None:
+        """Make the components, inside the tab's own ``gr.Tab``, and bind their events."""
+        ...
+
+
+@dataclass(frozen=True)
+class Look:
+    """One thing a page keeps up to date; see ``Shared.on_tick``."""
+
+    fn: Handler
+    inputs: list[Any]
+    outputs: list[Any]
+    always: bool
+
+
+@dataclass
+class Shared:
+    """What every tab gets.
+
+    Attributes:
+        studio: the service.
+        page: the Blocks.
+        tabs: the gr.Tabs, to be an output of what leads to another tab; see ``go``.
+        subject: hidden textbox with the id of the chosen subject, or ""; input, output, and ``.change`` to listen to.
+            Its value comes from the browser, so it is checked like any other text.
+        looks, followed: what ``on_tick`` and ``then_tick`` have noted, bound when all tabs are built.
+    """
+
+    studio: "Studio"
+    page: gr.Blocks
+    tabs: gr.Tabs
+    subject: gr.Textbox
+    looks: list[Look] = field(default_factory=list)
+    followed: list[Any] = field(default_factory=list)
+
+    def plain(self, handler: Handler) -> Handler:
+        """``handler`` with its errors as toasts in plain words; every handler of a page wears this."""
+        return plainly(self.studio.home.path / "app.log")(handler)
+
+    def on_tick(self, fn: Handler, inputs: Sequence[Any] = (), outputs: Sequence[Any] = (), always: bool = False) -> None:
+        """Keep ``outputs`` up to date: ``fn(*inputs)`` is called when the page opens, and whenever ``jobs.revision()`` or
+        an input has changed, looked at each second while something is active and every five seconds otherwise.
+
+        ``fn`` returns one value for each output (a bare value for one). What equals the value that this page was sent
+        last is not sent again, so ``fn`` need not care; it may return ``gr.skip()`` for an output. Never give it a
+        control that the user writes into as an output, unless to change its choices. It must answer within milliseconds.
+
+        ``always``: also when nothing has changed (for what the revision does not count).
+        """
+        self.looks.append(Look(fn, list(inputs), list(outputs), always))
+
+    def then_tick(self, event: Any) -> Any:
+        """After ``event`` (what ``button.click(...)`` returned) show at once what is true; returns it."""
+        self.followed.append(event)
+        return event
+
+    def go(self, name: str) -> gr.Tabs:
+        """The value for the output ``shared.tabs`` that shows the tab called ``name`` in the registry."""
+        return gr.Tabs(selected=name)
+
+    def bind(self) -> None:
+        """Bind the clock; the shell calls this once, after all tabs."""
+        seen = gr.State({})
+        timer = gr.Timer(FAST_S)
+        inputs = [seen, *(component for look in self.looks for component in look.inputs)]
+        outputs = [seen, timer, *(component for look in self.looks for component in look.outputs)]
+        tick: dict[str, Any] = {"fn": self.plain(self._tick), "inputs": inputs, "outputs": outputs, **QUIET}
+        self.page.load(**tick)
+        timer.tick(**tick)
+        for event in self.followed:
+            event.then(**tick)
+
+    def _tick(self, seen: dict[str, Any], *values: Any) -> list[Any]:
+        """What is true now, as far as this page has not been told; ``seen`` is what it was told."""
+        now: dict[str, Any] = {}
+        answer: list[Any] = []
+        revision, place = self.studio.jobs.revision(), 0
+        for number, look in enumerate(self.looks):
+            given = list(values[place : place + len(look.inputs)])
+            place += len(look.inputs)
+            told, at = seen.get(str(number), {"at": None, "sent": {}}), [revision, _digest(given)]
+            if told["at"] == at and not look.always:
+                now[str(number)] = told
+                answer.extend(gr.skip() for _ in look.outputs)
+                continue
+            shown, sent = _unsent(_listed(look.fn(*given), len(look.outputs)), told["sent"])
+            now[str(number)] = {"at": at, "sent": sent}
+            answer.extend(shown)
+        interval = FAST_S if any(job.is_active for job in self.studio.jobs.current()) else SLOW_S
+        clock = gr.skip() if seen.get("interval") == interval else gr.Timer(interval)
+        now["interval"] = interval
+        return [now if now != seen else gr.skip(), clock, *answer]
+
+
+def _listed(returned: Any, count: int) -> list[Any]:
+    if count == 1 and not isinstance(returned, tuple):
+        return [returned]
+    if returned == gr.skip():
+        return [returned] * count
+    return list(returned)
+
+
+def _unsent(values: list[Any], sent: dict[str, str]) -> tuple[list[Any], dict[str, str]]:
+    """``values`` with those that were sent already left out, and the digests of what the page has now."""
+    shown, digests = [], dict(sent)
+    for number, value in enumerate(values):
+        digest = _digest(value)
+        is_new = value != gr.skip() and sent.get(str(number)) != digest
+        if is_new:
+            digests[str(number)] = digest
+        shown.append(value if is_new else gr.skip())
+    return shown, digests
+
+
+def _digest(value: Any) -> str:
+    """A short stand-in for a value that is compared and not kept; a component stands for what it was made with."""
+    text = json.dumps(value, default=lambda other: getattr(other, "constructor_args", None) or str(other), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
