@@ -13,8 +13,14 @@ import gradio as gr
 from dora_diffusion.errors import DoraError
 
 
-def plainly(log_file: Path) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Decorator for a page's handlers: no traceback reaches the page, and none is lost."""
+def plainly(
+    log_file: Path, say: Callable[[str], str] = escape
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator for handlers: no traceback reaches the page, and none is lost.
+
+    Args:
+        say: what makes a message fit for where it is read; a page shows HTML.
+    """
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(handler)
@@ -22,13 +28,13 @@ def plainly(log_file: Path) -> Callable[[Callable[..., Any]], Callable[..., Any]
             try:
                 return handler(*values, **named)
             except DoraError as error:
-                raise gr.Error(escape(str(error)), print_exception=False) from error
+                raise gr.Error(say(str(error)), print_exception=False) from error
             except Exception as error:
                 reference = secrets.token_hex(2)
                 with log_file.open("a", encoding="utf-8") as log:
                     log.write(f"--- {reference}\n{traceback.format_exc()}\n")
                 words = f"Something went wrong that should not (reference {reference}). The details are in {log_file}."
-                raise gr.Error(escape(words), print_exception=False) from error
+                raise gr.Error(say(words), print_exception=False) from error
 
         return handled
 
