@@ -130,11 +130,14 @@ class MergedPipeline:
         negative_prompt: str = "",
         num_inference_steps: int = 25,
         guidance_scale: float | None = None,
+        sampler: str = "model",
+        width: int | None = None,
+        height: int | None = None,
         on_step: OnStep | None = None,
     ) -> list[Image.Image]:
-        """``num_images`` pictures of each prompt, seeds counting up from ``seed``."""
+        """``num_images`` pictures of each prompt, seeds counting up from ``seed``; sizes in pixels."""
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        drawing = Drawing(num_inference_steps, guidance_scale, negative_prompt)
+        drawing = Drawing(num_inference_steps, guidance_scale, negative_prompt, height, width, sampler)
         every = [p for p in prompts for _ in range(num_images)]
         seeds = [seed + k for _ in prompts for k in range(num_images)]
         return draw(self.base, every, seeds, drawing, on_step)

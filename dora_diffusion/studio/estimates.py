@@ -1,8 +1,7 @@
 """What a training will take, told before it starts: from trainings that were done here, else from two steps of it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dora_diffusion.studio.workshop import Workshop
 

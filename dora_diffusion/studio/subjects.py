@@ -1,214 +1,131 @@
-"""The subjects in the studio's home: a folder each, with the user's photos and the settings of the training run."""
+"""Subjects: who is taught, in which words, from which photos, and which adapter stands for it now."""
 
-import json
-import os
-import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dora_diffusion.config import TrainConfig
-from dora_diffusion.config.files import load_yaml
-from dora_diffusion.errors import ConfigError, MachineError, StudioError
-from dora_diffusion.studio.disk import read_json, write_text
-from dora_diffusion.studio.intake import check_count, check_words, digest, slug, store_photos, write_config
-
-ID_RULE = re.compile(r"^[a-z0-9][a-z0-9-]{0,63}$")
-ADAPTER_FILE = "pytorch_lora_weights.safetensors"
+from dora_diffusion.studio.database import Database
+from dora_diffusion.studio.home import Home
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One taught subject: its folder, and what is trained in it."""
+    """One subject. Times are UTC seconds. ``chosen_job`` and ``chosen_step``: the checkpoint that stands for it."""
 
     id: str
-    folder: Path
-    config: TrainConfig
+    name: str
+    class_noun: str
+    trigger: str
+    base: str
+    created: float
+    deleted: float | None
+    chosen_job: str | None
+    chosen_step: int | None
 
     @property
-    def class_noun(self) -> str:
-        return self.config.data.class_noun or ""
-
-    @property
-    def trigger(self) -> str:
-        return self.config.data.trigger
-
-    @property
-    def steps(self) -> int:
-        return self.config.run.max_train_steps
-
-    @property
-    def base(self) -> str:
-        return self.config.model.pretrained_model_name_or_path
-
-    @property
-    def photos(self) -> list[Path]:
-        return sorted((self.folder / "photos").glob("*.jpg"))
-
-    @property
-    def config_file(self) -> Path:
-        return self.folder / "config.yaml"
-
-    @property
-    def run_folder(self) -> Path:
-        return self.folder / "run"
-
-    @property
-    def log_file(self) -> Path:
-        return self.folder / "trainer.log"
-
-    @property
-    def adapter(self) -> Path | None:
-        """The trained file, if there is one."""
-        file = self.run_folder / ADAPTER_FILE
-        return file if file.is_file() else None
+    def words(self) -> str:
+        """What it is called in a prompt: "sks teapot"."""
+        return f"{self.trigger} {self.class_noun}"
 
 
-def read_subject(folder: Path) -> Subject:
-    """The subject in ``folder``.
+@dataclass(frozen=True)
+class PhotoNote:
+    """A photo of a subject: files that a page may show, and what is to be said about it, a sentence each.
 
-    Raises:
-        StudioError: its settings cannot be read.
-    """
-    try:
-        config = load_yaml(TrainConfig, folder / "config.yaml")
-    except ConfigError as error:
-        raise StudioError(f"The settings of {folder.name} cannot be read: {error}") from error
-    return Subject(folder.name, folder, config)
-
-
-class SubjectStore:
-    """The subjects in a home folder.
-
-    Args:
-        home: ``subjects/<id>/`` holds photos/, config.yaml, run/, trainer.log; ``media/`` is all that a page may show.
-
-    Raises:
-        MachineError: the folder cannot be written.
+    ``name`` is the stored file's ("03.jpg"), ``given_name`` the user's ("IMG_1234.JPG").
     """
 
-    def __init__(self, home: Path):
-        self.home = home
-        self.media = home / "media"
-        self._read: dict[Path, tuple[int, Subject]] = {}
-        try:
-            for folder in (home, home / "subjects", self.media):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise MachineError(
-                f"The studio cannot write in {home} ({error.strerror}). Set DORA_HOME to a folder of yours."
-            ) from error
+    name: str
+    given_name: str
+    path: Path
+    thumb: Path
+    findings: tuple[str, ...]
 
-    def create_subject(self, photo_paths: Sequence[Path | str], class_noun: str, trigger: str, steps: int) -> str:
+
+class Subjects:
+    """The subjects of one home."""
+
+    def __init__(self, home: Home, database: Database):
+        self._home, self._database = home, database
+
+    def create(
+        self, photos: Sequence[Path], name: str, class_noun: str, trigger: str = "", base: str = "toybox"
+    ) -> Subject:
         """Make a subject from photos and words; nothing is left behind when one of them is refused.
 
-        Raises:
-            StudioError: the words or the photos cannot be used.
-            ConfigError: ``steps`` is no number of steps.
-        """
-        paths = [Path(path) for path in photo_paths]
-        check_count(paths)
-        noun, word = check_words(class_noun, trigger)
-        folder = self._new_folder(slug(noun))
-        try:
-            stored = store_photos(paths, folder / "photos")
-            digests = [[digest(given), digest(kept)] for given, kept in zip(paths, stored, strict=True)]
-            write_text(folder / "photos.json", json.dumps({"digests": digests}))
-            write_config(folder, noun, word, steps)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        return folder.name
-
-    def find_subject(self, photo_paths: Sequence[Path | str], class_noun: str, trigger: str, steps: int) -> str | None:
-        """The newest subject made from exactly these photos and words, if any: pressing Train again goes on with it.
-
-        A photo counts as the same when it is the user's file or the copy that was stored of it.
+        Args:
+            photos: 1 to 100 files, opened by content.
+            name: left empty, it is the class noun and a number.
+            trigger: left empty, "sks".
 
         Raises:
             StudioError: the words or the photos cannot be used.
         """
-        paths = [Path(path) for path in photo_paths]
-        check_count(paths)
-        noun, word = check_words(class_noun, trigger)
-        given = {digest(path) for path in paths}
-        for subject in self.subjects():
-            stored = read_json(subject.folder / "photos.json").get("digests", [])
-            same_photos = len(stored) == len(paths) and all(given.intersection(pair) for pair in stored)
-            if same_photos and (subject.class_noun, subject.trigger, subject.steps) == (noun, word, steps):
-                return subject.id
-        return None
+        raise NotImplementedError
 
-    def subject(self, subject_id: str) -> Subject:
-        """The subject called ``subject_id``.
+    def samples(self) -> list[str]:
+        """Names of the sample subjects: teapot, backpack, robot."""
+        raise NotImplementedError
+
+    def create_from_sample(self, name: str) -> Subject:
+        """Make a subject from a sample's photos.
 
         Raises:
-            StudioError: the id is not one, or there is no such subject.
+            StudioError: there is no such sample.
         """
-        if not isinstance(subject_id, str) or not ID_RULE.match(subject_id):
-            raise StudioError(
-                f"A subject's id is made of a-z, 0-9 and dashes, at most 64; got {str(subject_id)[:80]!r}."
-            )
-        folder = (self.home / "subjects" / subject_id).resolve()
-        if folder.parent != (self.home / "subjects").resolve():
-            raise StudioError(f"There is no subject called {subject_id}.")
-        return self._cached(folder)
+        raise NotImplementedError
 
-    def subjects(self) -> list[Subject]:
-        """All subjects that can be read; the one that was worked on last comes first."""
-        found = []
-        for folder in sorted((self.home / "subjects").iterdir(), key=last_worked_on, reverse=True):
-            try:
-                found.append(self.subject(folder.name))
-            except StudioError:  # a folder that somebody else made or broke must not take the page away
-                continue
-        return found
+    def get(self, id: str) -> Subject:
+        """The subject called ``id``, also a deleted one.
 
-    def shown_photos(self, subject_id: str) -> list[Path]:
-        """The subject's photos where a page may show them: links in ``media/``, as the job's folder is never served."""
-        subject = self.subject(subject_id)
-        shown = self.media / "photos" / subject.id
-        shown.mkdir(parents=True, exist_ok=True)
-        for photo in subject.photos:
-            if not (shown / photo.name).exists():
-                _link_or_copy(photo, shown / photo.name)
-        return _pictures(shown)
+        Raises:
+            StudioError: there is none.
+        """
+        raise NotImplementedError
 
-    def _cached(self, folder: Path) -> Subject:
-        """Settings are written once, so a page that asks every second need not parse them every second."""
-        try:
-            written = (folder / "config.yaml").stat().st_mtime_ns
-        except OSError:
-            raise StudioError(f"There is no subject called {folder.name}.") from None
-        cached = self._read.get(folder)
-        if cached is None or cached[0] != written:
-            cached = self._read[folder] = (written, read_subject(folder))
-        return cached[1]
+    def list(self) -> "list[Subject]":
+        """All that are not deleted; the one that was worked on last comes first."""
+        raise NotImplementedError
 
-    def _new_folder(self, name: str) -> Path:
-        number = 1
-        while True:
-            folder = self.home / "subjects" / f"{name}-{number}"
-            try:
-                folder.mkdir(mode=0o700)
-                return folder
-            except FileExistsError:
-                number += 1
+    def photos(self, id: str) -> "list[PhotoNote]":
+        """Its photos, in order."""
+        raise NotImplementedError
 
+    def add_photos(self, id: str, paths: Sequence[Path]) -> "list[str]":
+        """Add photos. Returns: what was refused and why, a sentence each; the good ones are kept."""
+        raise NotImplementedError
 
-def last_worked_on(folder: Path) -> int:
-    """When the subject in ``folder`` was made, started or stopped last, in nanoseconds."""
-    noted = [path.stat().st_mtime_ns for path in (folder / "job.json", folder / "config.yaml") if path.exists()]
-    return max(noted, default=0)
+    def remove_photo(self, id: str, name: str) -> None:
+        """Remove the photo stored as ``name``. Trainings that were started with it keep theirs."""
+        raise NotImplementedError
 
+    def update(
+        self,
+        id: str,
+        name: str | None = None,
+        class_noun: str | None = None,
+        trigger: str | None = None,
+        base: str | None = None,
+    ) -> Subject:
+        """Change what is given."""
+        raise NotImplementedError
 
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.jpg"))
+    def rename(self, id: str, name: str) -> Subject:
+        """Change the name; the id stays."""
+        raise NotImplementedError
 
+    def delete(self, id: str, typed_name: str) -> None:
+        """Move a subject to the trash, for 7 days. Refused while it is trained, or when the typed name is another."""
+        raise NotImplementedError
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # not every file system has links
-        shutil.copyfile(source, target)
+    def restore(self, id: str) -> Subject:
+        """Undo ``delete``."""
+        raise NotImplementedError
+
+    def adapter(self, id: str) -> Path | None:
+        """The file that stands for the subject: the chosen checkpoint's, else the newest finished training's."""
+        raise NotImplementedError
+
+    def choose(self, id: str, job_id: str, step: int | None) -> None:
+        """Let a checkpoint of one of its trainings stand for it; ``step`` None: that training's end."""
+        raise NotImplementedError

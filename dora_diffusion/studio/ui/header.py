@@ -1,15 +1,125 @@
-"""Above all tabs: what this is, and what runs."""
+"""Above all tabs: what this is, that nothing leaves it, and what runs, in one strip with its buttons."""
 
-from typing import TYPE_CHECKING
+import os
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from dora_diffusion.studio.ui.shared import Shared
+from dora_diffusion.studio.ui import panel
+from dora_diffusion.studio.ui.html import asked, button
+from dora_diffusion.studio.ui.html import panel as html_panel
+from dora_diffusion.studio.ui.shared import PROMPT, Shared
 
 if TYPE_CHECKING:
+    from dora_diffusion.studio.jobs import Job
     from dora_diffusion.studio.studio import Studio
+
+SHOWN_IN_LINE = 3
+READ_ONLY = (
+    "Another studio already uses this folder. This one only shows what happens there: use the other one's page, or end "
+    "it and reload."
+)
+_ANNOUNCER = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
 
 
 def build_header(studio: "Studio", shared: Shared) -> None:
-    """Title, privacy line and job strip."""
-    gr.HTML("<h1>DoRA Studio</h1><p>Nothing leaves this computer.</p>", elem_id="title")
+    """Title, privacy line, badge, banner and job strip; the strip's buttons work on every tab."""
+    gr.HTML(title(), elem_id="title")
+    gr.HTML(banner(studio.read_only), elem_id="banner", visible=studio.read_only)
+    strip = html_panel(elem_id="strip")
+    announcer = gr.HTML(elem_id="announcer", js_on_load=_ANNOUNCER)
+
+    def look() -> tuple[str, str]:
+        jobs = studio.jobs.current()
+        names = {job.subject_id: name_of(studio, job.subject_id) for job in jobs}
+        # The end of a training is news too, though the strip has moved on: the newest job tells it.
+        told = jobs[0] if jobs else next(iter(studio.jobs.list(limit=1)), None)
+        spoken = panel.announcement(told, name_of(studio, told.subject_id)) if told else ""
+        return strip_html(jobs, names), spoken
+
+    def act(event: gr.EventData) -> tuple[Any, Any]:
+        return do(studio, shared, asked(event))
+
+    shared.on_tick(look, outputs=[strip, announcer])
+    shared.then_tick(strip.click(shared.plain(act), None, [shared.tabs, shared.subject], **PROMPT))
+
+
+def do(studio: "Studio", shared: Shared, wanted: dict[str, str]) -> tuple[Any, Any]:
+    """What a job's button says: the values for the tabs and for the chosen subject.
+
+    Raises:
+        StudioError: the job or the subject is none, or its state does not allow it.
+    """
+    what, job_id = wanted.get("do"), wanted.get("job", "")
+    subject: Any = gr.skip()
+    tab: Any = gr.skip()
+    if what == "view":
+        subject, tab = studio.jobs.get(job_id).subject_id, shared.go("teach")
+    elif what == "create":
+        subject, tab = studio.subjects.get(wanted.get("subject", "")).id, shared.go("create")
+    elif what == "cancel":
+        studio.jobs.cancel(job_id)
+    elif what == "resume":
+        studio.jobs.resume(job_id)
+    elif what == "up":
+        studio.jobs.move_up(job_id)
+    elif what == "remedy":
+        studio.jobs.apply(job_id, wanted.get("remedy", ""))
+    return tab, subject
+
+
+def title() -> str:
+    """HTML of the title and the privacy line."""
+    offline = os.environ.get("HF_HUB_OFFLINE") == "1"
+    badge = "● Offline: works without a network" if offline else "○ Goes online only for a download you ask for"
+    return (
+        '<div class="title"><h1>DoRA Studio</h1>'
+        "<p>Teach a model your subject from a few photos. Nothing leaves this computer.</p></div>"
+        f'<p id="badge" class="badge" data-offline="{str(offline).lower()}">{badge}</p>'
+    )
+
+
+def banner(read_only: bool) -> str:
+    """HTML of the banner that a second studio in one folder shows."""
+    return f'<p role="note" class="note" data-read-only="true">{READ_ONLY}</p>' if read_only else ""
+
+
+def name_of(studio: "Studio", subject_id: str) -> str:
+    """The subject's name; its id where it is deleted."""
+    known = {subject.id: subject.name for subject in studio.subjects.list()}
+    return known.get(subject_id, subject_id)
+
+
+def strip_html(jobs: "list[Job]", names: dict[str, str]) -> str:
+    """What runs, and who waits; ``jobs`` are the active ones, then the queued ones."""
+    if not jobs:
+        return '<p id="strip-line" class="state-line idle" data-state="none">Nothing is being taught right now.</p>'
+    shown = [job for job in jobs if job.is_active] or jobs[:1]
+    line = [job for job in jobs if job not in shown]
+    parts = [_running(job, names[job.subject_id], f"strip-{number}") for number, job in enumerate(shown)]
+    parts.extend(_in_line(job, names[job.subject_id]) for job in line[:SHOWN_IN_LINE])
+    if len(line) > SHOWN_IN_LINE:
+        parts.append(f'<p class="quiet">and {len(line) - SHOWN_IN_LINE} more in line</p>')
+    return "".join(parts)
+
+
+def _running(job: "Job", name: str, prefix: str) -> str:
+    elem_id = "strip-line" if prefix == "strip-0" else f"{prefix}-line"
+    device = f' <span class="quiet">on {escape(job.device)}</span>' if job.device and job.is_active else ""
+    view = button("View", "view", "", f"View the training of {name}", job=job.id)
+    buttons = panel.actions(job).removeprefix('<div class="actions">').removesuffix("</div>")
+    return (
+        f'<div class="running"><div class="words">{panel.state_line(job, name, elem_id)}'
+        f'<p class="numbers">{panel.numbers(job, prefix)}{device}</p></div>'
+        f'<div class="actions">{view}{buttons}</div>{panel.bar(job, name)}</div>'
+    )
+
+
+def _in_line(job: "Job", name: str) -> str:
+    up = button("Move up", "up", "link", f"Move {name} up in the line", job=job.id) if job.position else ""
+    remove = button("Remove", "cancel", "link", f"Take {name} out of the line", job=job.id)
+    return (
+        f'<p class="in-line" data-state="queued" data-job="{escape(job.id)}">'
+        f"{panel.headline(job, name)} · {panel.waiting(job)} {up}{remove}</p>"
+    )
