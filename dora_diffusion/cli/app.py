@@ -13,9 +13,9 @@ def run(arguments: list[str]) -> int:
         StudioError, MachineError: see ``launch``.
     """
     config = parse(AppConfig, arguments, "app")
-    launch(config.host, config.port, on_ready=_say)
+    launch(config, on_ready=_say)
     return 0
 
 
 def _say(address: str) -> None:
-    print(f"DoRA Studio: {address} (Ctrl+C ends it)", flush=True)
+    print(f"DoRA Studio: {address} (Ctrl+C ends it; a training that runs goes on)", flush=True)

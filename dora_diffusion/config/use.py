@@ -161,3 +161,9 @@ class AppConfig(Settings):
 
     host: str = free("127.0.0.1", "address to serve; any other needs DORA_STUDIO_LOGIN=user:password", min_length=1)
     port: int = free(7860, "port to serve", ge=1, le=65535)
+    home: Path | None = free(
+        None, "folder of subjects, trainings and pictures; left out, DORA_HOME or ~/.dora_diffusion"
+    )
+    browser: bool = free(True, "open the page in a browser, where there is a screen")
+    share: bool = free(False, "a public address through Gradio's servers; needs DORA_STUDIO_LOGIN=user:password")
+    mcp: bool = free(False, "offer the endpoints to assistants by MCP, without a login; needs dora-diffusion[mcp]")

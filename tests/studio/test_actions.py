@@ -14,6 +14,7 @@ from dora_diffusion.studio.pictures import Pictures
 gr = pytest.importorskip("gradio")
 
 from dora_diffusion.studio.ui.actions import Actions  # noqa: E402 - after the check for gradio
+
 from dora_diffusion.studio.ui.plain import plainly  # noqa: E402
 
 MakeActions = Callable[..., tuple[Studio, Actions]]

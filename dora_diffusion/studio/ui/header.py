@@ -26,7 +26,7 @@ _ANNOUNCER = "element.setAttribute('role', 'status'); element.setAttribute('aria
 def build_header(studio: "Studio", shared: Shared) -> None:
     """Title, privacy line, badge, banner and job strip; the strip's buttons work on every tab."""
     gr.HTML(title(), elem_id="title")
-    gr.HTML(banner(studio.read_only), elem_id="banner", visible=studio.read_only)
+    gr.HTML(banner(studio.is_read_only), elem_id="banner", visible=studio.is_read_only)
     strip = html_panel(elem_id="strip")
     announcer = gr.HTML(elem_id="announcer", js_on_load=_ANNOUNCER)
 

@@ -1,79 +1,147 @@
 """Serving the page: to this computer alone unless a login is set, without telemetry, showing only the media folder."""
 
+import contextlib
+import logging
 import os
-from collections.abc import Callable
+import signal
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
 
 from dora_diffusion import machine
+from dora_diffusion.config import AppConfig
 from dora_diffusion.errors import MachineError, StudioError
-from dora_diffusion.studio.jobs import Studio
-from dora_diffusion.studio.pictures import Pictures
+from dora_diffusion.studio.studio import Studio
+from dora_diffusion.studio.ui.mcp import check_mcp, check_served
 
 LOOPBACK = ("127.0.0.1", "localhost")
 ANY_ADDRESS = ("0.0.0.0", "::")
+SHARED_NAMES = "*.gradio.live"
+LOG_BYTES, LOG_FILES = 1_000_000, 3
+
+OnReady = Callable[[str], None]
 
 
-def launch(host: str, port: int, on_ready: Callable[[str], None]) -> None:
+def launch(config: AppConfig, on_ready: OnReady) -> None:
     """Serve the studio in its home folder until it is ended; ``on_ready`` gets the page's address.
 
     Raises:
-        StudioError: the host is not this computer and no login is set, or the port is taken.
-        MachineError: Gradio is missing, or the home folder cannot be written.
+        StudioError: the host is not this computer and no login is set, the port is taken, or MCP would be open to all.
+        MachineError: Gradio is missing, or what MCP needs, or the home folder cannot be written.
     """
     login = read_login(os.environ.get("DORA_STUDIO_LOGIN"))
-    check_host(host, login)
-    studio = Studio(machine.home().absolute())
-    serve(studio, Pictures(studio.media), host, port, login, on_ready)
+    check_host(config.host, login, config.share)
+    if config.mcp:
+        check_mcp(login)
+    home = (config.home or machine.home()).expanduser().absolute()
+    os.environ["DORA_HOME"] = str(home)  # the trainers' caches lie there too
+    serve(Studio(home), config, login, on_ready)
 
 
-def serve(
-    studio: Studio,
-    pictures: Pictures,
-    host: str,
-    port: int,
-    login: tuple[str, str] | None,
-    on_ready: Callable[[str], None],
-) -> None:
-    """Serve the page over a studio until it is ended."""
-    _quiet_environment(studio)
+def serve(studio: Studio, config: AppConfig, login: tuple[str, str] | None, on_ready: OnReady) -> None:
+    """Serve the page over a studio until it is ended by Ctrl+C or a signal; trainings go on without it."""
+    _quiet_environment(studio.home.tmp)
     try:
-        import gradio as gr
-        from starlette.middleware import Middleware
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
+        import gradio  # noqa: F401 - whether it is there
     except ImportError as error:
         raise MachineError(
             "The studio needs Gradio, which is missing here: pip install 'dora-diffusion[ui]'."
         ) from error
-    from dora_diffusion.studio.ui.page import STYLE, build
+    with _logged(studio.home.log_file), _ended() as end:
+        page, address = _open(studio, config, login)
+        try:
+            studio.start()
+            on_ready(address)
+            if config.browser and _has_screen():
+                webbrowser.open(address)
+            end.wait()
+        finally:
+            page.close(verbose=False)
+            studio.close()
 
-    page = build(studio, pictures)
-    page.queue(max_size=16, default_concurrency_limit=1, api_open=False)
-    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=trusted_hosts(host))
+
+def _open(studio: Studio, config: AppConfig, login: tuple[str, str] | None) -> tuple[Any, str]:
+    """The page, served, and its address."""
+    import gradio as gr
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from dora_diffusion.studio.ui.guard import Guard
+    from dora_diffusion.studio.ui.offline import fetch_nothing
+    from dora_diffusion.studio.ui.page import STYLES, build
+
+    fetch_nothing()
+    gr.set_static_paths([studio.home.media])  # served where they lie: a copy of each picture and model is not made
+    page = build(studio)
+    page.queue(max_size=64, default_concurrency_limit=1, api_open=False)
+    hosts = trusted_hosts(config.host, config.share)
     try:
-        _, address, _ = page.launch(
-            server_name=host,
-            server_port=port,
+        _, address, public = page.launch(
+            server_name=config.host,
+            server_port=config.port,
             auth=login,
-            share=False,
-            allowed_paths=[str(studio.media)],
+            share=config.share,
+            allowed_paths=[str(studio.home.media)],
             max_file_size="25mb",
-            app_kwargs={"middleware": [hosts]},
+            app_kwargs={"middleware": [Middleware(Guard), Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]},
             theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-            css_paths=STYLE,
+            css_paths=STYLES,
             run_history=False,
             enable_monitoring=False,
             ssr_mode=False,
-            footer_links=[],
+            mcp_server=config.mcp,
+            footer_links=["api"],
             show_error=False,
             quiet=True,
             prevent_thread_lock=True,
         )
     except OSError as error:
         raise StudioError(
-            f"Port {port} of {host} cannot be used: another program has it, or {host} is not this computer. "
-            f"Try --port {port + 1}."
+            f"Port {config.port} of {config.host} cannot be used: another program has it, or {config.host} is not this "
+            f"computer. Try --port {config.port + 1}."
         ) from error
-    on_ready(address)
-    page.block_thread()
+    if config.mcp:
+        check_served(page)
+    return page, public or address
+
+
+@contextlib.contextmanager
+def _ended() -> Iterator[threading.Event]:
+    """An event that Ctrl+C and a polite end (SIGTERM) set."""
+    end = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+        yield end
+        return
+    before = {name: signal.signal(name, lambda *_: end.set()) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield end
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+@contextlib.contextmanager
+def _logged(file: Path) -> Iterator[None]:
+    """What the studio logs goes to its own file, which is begun anew before it grows large."""
+    logger = logging.getLogger("dora_diffusion.studio")
+    handler = RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _has_screen() -> bool:
+    """Whether a browser could show itself here; without one, a browser for terminals would take the terminal."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def read_login(text: str | None) -> tuple[str, str] | None:
@@ -90,12 +158,16 @@ def read_login(text: str | None) -> tuple[str, str] | None:
     return user, password
 
 
-def check_host(host: str, login: tuple[str, str] | None) -> None:
+def check_host(host: str, login: tuple[str, str] | None, share: bool = False) -> None:
     """Refuse to serve other computers without a login: who reaches the page sees the photos and uses the machine.
 
     Raises:
-        StudioError: ``host`` is not this computer, and there is no login.
+        StudioError: ``host`` is not this computer or the page is to be shared, and there is no login.
     """
+    if share and login is None:
+        raise StudioError(
+            "--share would open the studio to everybody who has the link. Set DORA_STUDIO_LOGIN=user:password first."
+        )
     if host not in LOOPBACK and login is None:
         raise StudioError(
             f"--host {host} would open the studio to other computers without a password. "
@@ -103,21 +175,23 @@ def check_host(host: str, login: tuple[str, str] | None) -> None:
         )
 
 
-def trusted_hosts(host: str) -> list[str]:
+def trusted_hosts(host: str, share: bool = False) -> list[str]:
     """The names a browser may call the studio by: a foreign name that leads here is an attack (DNS rebinding).
 
     On all addresses the names cannot be known; there the login protects, whose cookie no foreign name gets.
     """
-    return ["*"] if host in ANY_ADDRESS else sorted({*LOOPBACK, host})
+    if host in ANY_ADDRESS:
+        return ["*"]
+    return sorted({*LOOPBACK, host, *([SHARED_NAMES] if share else [])})
 
 
-def _quiet_environment(studio: Studio) -> None:
-    """No telemetry and no hub, here and in the trainer that inherits this; Gradio reads it when it is imported."""
+def _quiet_environment(uploads: Path) -> None:
+    """No telemetry and no hub, here and in the processes that inherit this; Gradio reads it when it is imported."""
     wanted = {
         "GRADIO_ANALYTICS_ENABLED": "False",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_OFFLINE": "1",
-        "GRADIO_TEMP_DIR": str(studio.home / "tmp"),
+        "GRADIO_TEMP_DIR": str(uploads),
     }
     os.environ.update(wanted)
     # Gradio calls its own address once, where no proxy would find it.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from dora_diffusion.registry import TABS
+from dora_diffusion.studio.ui.api import build_api
 from dora_diffusion.studio.ui.header import build_header
 from dora_diffusion.studio.ui.shared import QUIET, Shared
 
@@ -23,12 +24,11 @@ def build(studio: "Studio") -> gr.Blocks:
     with gr.Blocks(title="DoRA Studio", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         kept = gr.BrowserState({"tab": "", "subject": ""}, storage_key=KEPT_UNDER, secret=KEPT_KEY)
         subject = gr.Textbox(visible="hidden", elem_id="subject", label="Chosen subject")
-        with gr.Column(elem_id="header"):
-            header = gr.Group()
-        tabs = gr.Tabs(elem_id="tabs")
-        shared = Shared(studio, page, tabs, subject)
-        with header:
-            build_header(studio, shared)
+        checkpoint = gr.Textbox(visible="hidden", elem_id="checkpoint", label="Chosen checkpoint")
+        tabs = gr.Tabs(elem_id="tabs", render=False)
+        shared = Shared(studio, page, tabs, subject, checkpoint)
+        build_header(studio, shared)
+        tabs.render()
         with tabs:
             for name in TABS:
                 tab = TABS.load(name)
@@ -36,6 +36,7 @@ def build(studio: "Studio") -> gr.Blocks:
                     tab.build(studio, shared)
         _remember(shared, kept)
         shared.bind()
+        build_api(studio)
     return page
 
 
@@ -50,7 +51,7 @@ def _remember(shared: Shared, kept: gr.BrowserState) -> None:
 
     def note_tab(view: Any, event: gr.SelectData) -> dict[str, Any]:
         names = list(TABS)
-        return {**view, "tab": event.index if event.index in names else ""}
+        return {**view, "tab": names[event.index] if isinstance(event.index, int) and event.index < len(names) else ""}
 
     def note_subject(view: Any, subject: str) -> dict[str, Any]:
         return {**view, "subject": subject}

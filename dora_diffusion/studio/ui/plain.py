@@ -1,7 +1,7 @@
 """Errors on the page: a user's mistake in its own plain words, anything else as a reference into the log."""
 
+import logging
 import secrets
-import traceback
 from collections.abc import Callable
 from functools import wraps
 from html import escape
@@ -12,6 +12,8 @@ import gradio as gr
 
 from dora_diffusion.errors import DoraError
 
+LOG = logging.getLogger("dora_diffusion.studio")
+
 
 def plainly(
     log_file: Path, say: Callable[[str], str] = escape
@@ -19,7 +21,8 @@ def plainly(
     """Decorator for handlers: no traceback reaches the page, and none is lost.
 
     Args:
-        say: what makes a message fit for where it is read; a page shows HTML.
+        log_file: where the studio's log goes, for the words on the page.
+        say: makes a message fit for where it is read; a page reads HTML.
     """
 
     def decorate(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,8 +34,7 @@ def plainly(
                 raise gr.Error(say(str(error)), print_exception=False) from error
             except Exception as error:
                 reference = secrets.token_hex(2)
-                with log_file.open("a", encoding="utf-8") as log:
-                    log.write(f"--- {reference}\n{traceback.format_exc()}\n")
+                LOG.exception("reference %s", reference)
                 words = f"Something went wrong that should not (reference {reference}). The details are in {log_file}."
                 raise gr.Error(say(words), print_exception=False) from error
 

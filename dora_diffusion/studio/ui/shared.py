@@ -58,6 +58,8 @@ class Shared:
         tabs: the gr.Tabs, to be an output of what leads to another tab; see ``go``.
         subject: hidden textbox with the id of the chosen subject, or ""; input, output, and ``.change`` to listen to.
             Its value comes from the browser, so it is checked like any other text.
+        checkpoint: hidden textbox with the checkpoint that Teach's "Try it now" wants drawn with in Create, written
+            "job-3:200", or "" for the subject's own adapter; emptied when another subject is chosen.
         looks, followed: what ``on_tick`` and ``then_tick`` have noted, bound when all tabs are built.
     """
 
@@ -65,14 +67,17 @@ class Shared:
     page: gr.Blocks
     tabs: gr.Tabs
     subject: gr.Textbox
+    checkpoint: gr.Textbox
     looks: list[Look] = field(default_factory=list)
     followed: list[Any] = field(default_factory=list)
 
     def plain(self, handler: Handler) -> Handler:
         """``handler`` with its errors as toasts in plain words; every handler of a page wears this."""
-        return plainly(self.studio.home.path / "app.log")(handler)
+        return plainly(self.studio.home.log_file)(handler)
 
-    def on_tick(self, fn: Handler, inputs: Sequence[Any] = (), outputs: Sequence[Any] = (), always: bool = False) -> None:
+    def on_tick(
+        self, fn: Handler, inputs: Sequence[Any] = (), outputs: Sequence[Any] = (), always: bool = False
+    ) -> None:
         """Keep ``outputs`` up to date: ``fn(*inputs)`` is called when the page opens, and whenever ``jobs.revision()`` or
         an input has changed, looked at each second while something is active and every five seconds otherwise.
 
@@ -149,5 +154,7 @@ def _unsent(values: list[Any], sent: dict[str, str]) -> tuple[list[Any], dict[st
 
 def _digest(value: Any) -> str:
     """A short stand-in for a value that is compared and not kept; a component stands for what it was made with."""
-    text = json.dumps(value, default=lambda other: getattr(other, "constructor_args", None) or str(other), sort_keys=True)
+    text = json.dumps(
+        value, default=lambda other: getattr(other, "constructor_args", None) or str(other), sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,22 +1,218 @@
 """Teach: photos, what it is, how well; then Train, and what comes of it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from dora_diffusion.studio.ui.shared import Shared
+from dora_diffusion.errors import DoraError, StudioError
+from dora_diffusion.studio.ui.advanced import build_advanced, read
+from dora_diffusion.studio.ui.models import build_models, choices
+from dora_diffusion.studio.ui.photos import build_photos
+from dora_diffusion.studio.ui.progress import build_progress
+from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.studio import Studio
 
+NO_PHOTOS = "Add photos of your subject first: three to twenty, from different sides and in different places."
+WHAT = "What is it? Write one or two words, for example: teapot, dog, backpack."
+
 
 class Teach:
-    """The first tab."""
+    """The first tab: three decisions on the left, what comes of them on the right."""
 
     label = "Teach"
 
     def build(self, studio: "Studio", shared: Shared) -> None:
-        gr.Markdown("## Teach", elem_id="teach-title")
+        with gr.Row(equal_height=False, elem_classes="sides"):
+            with gr.Column(scale=5, min_width=300, elem_id="teach-form", elem_classes="card"):
+                words = _words(studio)
+                gr.HTML("<h2><span>1</span> Your photos</h2>", elem_id="teach-step-1")
+                build_photos(studio, shared, words)
+                gr.HTML("<h2><span>2</span> What is it?</h2>", elem_id="teach-step-2")
+                noun, name, trigger, base = words
+                with gr.Row():
+                    noun.render()
+                    name.render()
+                gr.HTML("<h2><span>3</span> How well?</h2>", elem_id="teach-step-3")
+                quality = _quality(studio)
+                cost = gr.HTML(elem_id="teach-cost")
+                base.render()
+                build_models(studio, shared, base)
+                overrides = build_advanced(studio, shared, trigger, quality)
+                with gr.Row():
+                    train = gr.Button("Train", elem_id="teach-train", variant="primary", size="lg", min_width=140)
+                    new = gr.Button("Start another subject", elem_id="teach-new", size="lg", min_width=140)
+            with gr.Column(scale=6, min_width=300, elem_id="teach-progress", elem_classes="card"):
+                build_progress(studio, shared)
+        _bind_words(studio, shared, words, quality)
+        _bind_cost(studio, shared, base, quality, overrides, cost)
+        _bind_train(studio, shared, [*words, quality, overrides], train)
+        new.click(lambda: "", None, shared.subject, **QUIET)
 
 
 TEACH = Teach()
+
+
+def _words(studio: "Studio") -> tuple[gr.Textbox, gr.Textbox, gr.Textbox, gr.Dropdown]:
+    """Class noun, name, trigger and base, made but not placed yet."""
+    return (
+        gr.Textbox(
+            elem_id="teach-noun",
+            label="What is it?",
+            info="One or two words.",
+            placeholder="teapot, dog, backpack",
+            max_lines=1,
+            max_length=60,
+            min_width=140,
+            render=False,
+        ),
+        gr.Textbox(
+            elem_id="teach-name",
+            label="Name (optional)",
+            info="What you call it here.",
+            placeholder="My teapot",
+            max_lines=1,
+            max_length=80,
+            min_width=140,
+            render=False,
+        ),
+        gr.Textbox(
+            elem_id="teach-trigger",
+            label="Trigger word",
+            info="The rare word that will stand for the subject in prompts; left empty, sks.",
+            placeholder="sks",
+            max_lines=1,
+            max_length=32,
+            render=False,
+        ),
+        gr.Dropdown(
+            choices(studio.bases.list()),
+            value="toybox",
+            elem_id="teach-base",
+            label="Base model",
+            info="Toybox is small and embedded: it learns in minutes, on any computer.",
+            filterable=False,
+            render=False,
+        ),
+    )
+
+
+def _quality(studio: "Studio") -> gr.Radio:
+    known = studio.jobs.qualities("toybox")
+    return gr.Radio(
+        _labels(known, {}),
+        value=_usual(known),
+        elem_id="teach-quality",
+        label="Quality",
+        show_label=False,
+    )
+
+
+def _labels(qualities: dict[str, str], costs: dict[str, str]) -> list[tuple[str, str]]:
+    """ "Balanced: 300 steps (about 2 min, 1.4 GiB of 24 GiB)"."""
+    return [
+        (f"{name.capitalize()}: {line}" + (f" ({costs[name]})" if costs.get(name) else ""), name)
+        for name, line in qualities.items()
+    ]
+
+
+def _usual(qualities: dict[str, str]) -> str:
+    return list(qualities)[len(qualities) // 2]
+
+
+def _bind_words(studio: "Studio", shared: Shared, words: tuple[Any, ...], quality: gr.Radio) -> None:
+    """What is written is kept at once; what another subject says is shown."""
+
+    def keep(subject_id: str, noun: str, name: str, trigger: str, base: str) -> None:
+        if subject_id:
+            keep_words(studio, subject_id, noun, name, trigger, base)
+
+    def load(subject_id: str) -> tuple[Any, ...]:
+        if not subject_id:
+            return "", "", "", "toybox", gr.skip()
+        subject = studio.subjects.get(subject_id)
+        known = studio.jobs.qualities(subject.base)
+        last = next(iter(studio.jobs.of_subject(subject_id)), None)
+        how = last.quality if last is not None and last.quality in known else _usual(known)
+        shown = gr.Radio(choices=_labels(known, {}), value=how)
+        return subject.class_noun, subject.name, subject.trigger, subject.base, shown
+
+    def other_base(base: str, how: str) -> Any:
+        known = studio.jobs.qualities(base)
+        return gr.Radio(choices=_labels(known, {}), value=how if how in known else _usual(known))
+
+    noun, name, trigger, base = words
+    shared.then_tick(shared.subject.change(shared.plain(load), shared.subject, [*words, quality], **QUIET))
+    gr.on(
+        [noun.input, name.input, trigger.input, base.input],
+        shared.plain(keep),
+        [shared.subject, *words],
+        None,
+        trigger_mode="always_last",
+        **QUIET,
+    )
+    base.input(shared.plain(other_base), [base, quality], quality, **QUIET)
+
+
+def keep_words(studio: "Studio", subject_id: str, noun: str, name: str, trigger: str, base: str) -> None:
+    """Note what is known so far; half-written words are not refused here, Train does that."""
+    try:
+        studio.subjects.update(
+            subject_id, name=name or None, class_noun=noun or None, trigger=trigger or None, base=base or None
+        )
+    except DoraError:
+        return
+
+
+def _bind_cost(
+    studio: "Studio", shared: Shared, base: gr.Dropdown, quality: gr.Radio, overrides: gr.Textbox, cost: gr.HTML
+) -> None:
+    """What each quality costs, at its name; and what the changed settings make of it."""
+
+    def look(subject_id: str, base_name: str, how: str, text: str) -> tuple[Any, str]:
+        known = studio.jobs.qualities(base_name)
+        if subject_id not in {subject.id for subject in studio.subjects.list()}:
+            return gr.Radio(choices=_labels(known, {})), ""
+        costs = {name: cost_of(studio, subject_id, name, {})[0] for name in known}
+        words, fits = cost_of(studio, subject_id, how, read(text))
+        told = f"As it is set: {words}." if read(text) else ""
+        warned = "" if fits else "⚠ That is more memory than there is here: take a smaller resolution or batch."
+        return gr.Radio(choices=_labels(known, costs)), f'<p class="quiet" data-fits="{fits}">{told} {warned}</p>'
+
+    # Measured in the background, which no revision counts.
+    shared.on_tick(look, [shared.subject, base, quality, overrides], [quality, cost], always=True)
+
+
+def cost_of(studio: "Studio", subject_id: str, quality: str, overrides: dict[str, Any]) -> tuple[str, bool]:
+    """In words what a training takes, and whether its memory suffices."""
+    try:
+        estimate = studio.estimates.of(studio.jobs.config(subject_id, quality, overrides))
+    except DoraError:
+        return "", True
+    if estimate is None:
+        return "being measured", True
+    return estimate.words, estimate.fits
+
+
+def _bind_train(studio: "Studio", shared: Shared, order: list[Any], train: gr.Button) -> None:
+    def check(subject_id: str, noun: str, *_: Any) -> list[Any]:
+        others = [gr.validate(True, "") for _ in _]
+        return [gr.validate(True, ""), gr.validate(bool(noun and noun.strip()), WHAT), *others]
+
+    def start(subject_id: str, noun: str, name: str, trigger: str, base: str, quality: str, overrides: str) -> None:
+        if not subject_id:
+            raise StudioError(NO_PHOTOS)
+        if any(not job.has_ended for job in studio.jobs.of_subject(subject_id)):
+            return  # a double click, or another page: one training
+        studio.subjects.update(subject_id, name=name or None, class_noun=noun, trigger=trigger or "sks", base=base)
+        studio.jobs.enqueue(subject_id, quality, read(overrides))
+
+    def look(subject_id: str) -> gr.Button:
+        jobs = [job for job in studio.jobs.list() if job.subject_id == subject_id]
+        busy = any(not job.has_ended for job in jobs)
+        return gr.Button("Train again" if jobs and not busy else "Train", interactive=not busy)
+
+    shared.on_tick(look, [shared.subject], [train])
+    pressed = train.click(shared.plain(start), [shared.subject, *order], None, validator=check, **PROMPT)
+    shared.then_tick(pressed)
