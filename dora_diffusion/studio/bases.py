@@ -131,7 +131,7 @@ class Bases:
                 raise StudioError(f"{base.label} is the base of {named}. Delete them or give them another base first.")
             connection.execute("delete from bases where name = ?", [base.name])
 
-    def _find(self, name: str) -> Base | None:
+    def _find(self, name: Any) -> Base | None:
         if name == EMBEDDED:
             return TOYBOX
         if not isinstance(name, str):

@@ -41,7 +41,7 @@ class Found:
 
     order: Order
     notes: tuple[str, ...]
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
     is_ours: bool = False
 
 

@@ -1,6 +1,5 @@
 """Pictures: drawn by the workshop, each a file and a row before it is shown; history; settings read back from files."""
 
-import hashlib
 import queue
 import secrets
 import sqlite3
@@ -12,22 +11,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dora_diffusion import __version__
 from dora_diffusion.errors import StudioError
-from dora_diffusion.studio.bases import Bases, shown_name
+from dora_diffusion.studio.bases import Bases
 from dora_diffusion.studio.database import Database
 from dora_diffusion.studio.home import Home
-from dora_diffusion.studio.intake import slug
 from dora_diffusion.studio.jobs import Jobs
-from dora_diffusion.studio.orders import MAX_PICTURES, MAX_SEED, MAX_STRENGTH, Order, checked, decided, one_by_one
+from dora_diffusion.studio.lookup import Lookup, Request
+from dora_diffusion.studio.orders import MAX_PICTURES, MAX_SEED, MAX_STRENGTH, Order, one_by_one
 from dora_diffusion.studio.picture_settings import read_picture
-from dora_diffusion.studio.prompts import written_out
-from dora_diffusion.studio.subjects import Subject, Subjects
+from dora_diffusion.studio.subjects import Subjects
 from dora_diffusion.studio.workshop import StoppedError, Workshop
 
 __all__ = ["MAX_PICTURES", "MAX_SEED", "MAX_STRENGTH", "Picture", "Pictures"]
 
 OnStep = Callable[[int, int], None]
+Say = Callable[[str, Any], None]
+Work = Callable[[Say, threading.Event], None]
 MAX_PAGE = 200
 _LOOK_S = 0.1  # how often it is asked whether somebody wants to stop
 _SHOWN = "(subject_id is null or subject_id in (select id from subjects where deleted is null))"
@@ -53,23 +52,6 @@ class Picture:
     sent: str
 
 
-@dataclass(frozen=True)
-class Request:
-    """An order with everything looked up that it names.
-
-    Args:
-        adapter: None draws the base alone.
-        sent: the prompt as the model gets it.
-        folder: name of the folder in ``media/pictures`` that such pictures belong to.
-    """
-
-    order: Order
-    subject: Subject | None
-    adapter: Path | None
-    sent: str
-    folder: str
-
-
 class Pictures:
     """Draws, and keeps what it drew.
 
@@ -82,7 +64,7 @@ class Pictures:
         self, home: Home, database: Database, subjects: Subjects, jobs: Jobs, bases: Bases, workshop: Workshop
     ):
         self._home, self._database, self._workshop = home, database, workshop
-        self._subjects, self._jobs, self._bases = subjects, jobs, bases
+        self._lookup = Lookup(home, database, subjects, jobs, bases)
 
     def draw(
         self, order: Order, on_step: OnStep | None = None, stop: threading.Event | None = None
@@ -97,37 +79,28 @@ class Pictures:
         Raises:
             StudioError: a setting is out of range, the subject has nothing trained yet, or drawing failed.
         """
-        request = self.request(order)
+        request = self._lookup.request(order)
         self._database.check_writable()
         return self._relayed(partial(self._draw_all, request), on_step, stop)
 
-    def request(self, order: Order) -> Request:
-        """The order, checked, with a seed, and with everything looked up that it names.
+    def looked_up(self, order: Order) -> Request:
+        """The order as it would be drawn: tidied, with a seed, and everything that it names.
 
         Raises:
             StudioError: it cannot be drawn.
         """
-        order = decided(checked(order))
-        if order.subject_id is None:
-            self._check_base(order.base)
-            return Request(replace(order, job_id=None, step=None), None, None, order.prompt, _base_folder(order.base))
-        subject = self._subjects.get(order.subject_id)
-        if subject.deleted is not None:
-            raise StudioError(f"{subject.name} is in the trash. Restore it first.")
-        order = replace(order, base=self._trained_on(subject, order.job_id))
-        self._check_base(order.base)
-        adapter = self._adapter(subject, order)
-        return Request(order, subject, adapter, written_out(order.prompt, subject), subject.id)
+        return self._lookup.request(order)
 
     def draw_into(
-        self, request: Request, path: Path, thumb: Path, stop: threading.Event | None, on_step: OnStep | None = None
+        self, order: Order, path: Path, thumb: Path, stop: threading.Event | None, on_step: OnStep | None = None
     ) -> None:
-        """Draw one picture into files outside of the history.
+        """Draw one picture into files outside of the history; its first, where the order is for several.
 
         Raises:
             StoppedError: ``stop`` was set.
             StudioError: drawing failed.
         """
+        request = self._lookup.request(order)
 
         def listen(event: Mapping[str, Any]) -> None:
             if event["event"] == "step" and on_step is not None:
@@ -136,9 +109,8 @@ class Pictures:
                 with self._database.transaction() as connection:
                     _note_time(connection, request.order, event)
 
-        order = replace(request.order, num_images=1)
-        files = [{"seed": order.seed, "path": str(path), "thumb": str(thumb)}]
-        self._workshop.call("draw", _arguments(request, order, files), listen, stop)
+        files = [{"seed": request.order.seed, "path": str(path), "thumb": str(thumb)}]
+        self._workshop.call("draw", request.arguments(files), listen, stop)
 
     def seconds_for(self, order: Order) -> float | None:
         """About what drawing takes, as measured here; None where nothing like it was drawn yet."""
@@ -178,22 +150,10 @@ class Pictures:
             StudioError: it is no picture, or says nothing of how it was made.
         """
         found = read_picture(path)
-        order, notes = found.order, list(found.notes)
         if not found.is_ours:
-            return order, notes
-        base = self._bases.called(order.base)
-        if base is None or base.is_missing:
-            lack = "is not here any more" if base else "is not here"
-            notes.append(f"The base {shown_name(order.base)[:60]} {lack}: add it under Teach, or choose another.")
-        order = replace(order, base=base.name if base and not base.is_missing else "toybox")
-        if order.subject_id is None:
-            return order, notes
-        subject = self._known_subject(order.subject_id)
-        if subject is None:
-            name = found.facts.get("subject", "") or order.subject_id
-            notes.append(f"The subject {name[:60]!r} is not here; the base alone will draw it.")
-            return replace(order, subject_id=None, job_id=None, step=None), notes
-        return self._with_adapter(order, subject, found.facts.get("adapter_sha256", ""), notes), notes
+            return found.order, list(found.notes)
+        order, notes = self._lookup.found_again(found.order, found.facts)
+        return order, [*found.notes, *notes]
 
     def delete(self, picture_id: int) -> None:
         """Delete a picture, its thumb and its row.
@@ -209,45 +169,24 @@ class Pictures:
 
     def _relayed(
         self,
-        work: Callable[[Callable[[str, Any], None], threading.Event], None],
+        work: Work,
         on_step: OnStep | None,
         stop: threading.Event | None,
     ) -> Iterator[Picture]:
         """What ``work`` puts out in a thread of its own: whoever iterates may be slow, or never come back."""
-        said: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         own_stop = threading.Event()
-
-        def go() -> None:
-            try:
-                work(lambda kind, value: said.put((kind, value)), own_stop)
-                said.put(("end", None))
-            except StoppedError:
-                said.put(("end", None))
-            except BaseException as error:
-                said.put(("end", error))
-
-        thread = threading.Thread(target=go, name="drawing", daemon=True)
-        thread.start()
         try:
-            while True:
+            for kind, value in _put_out(work, own_stop):
                 if stop is not None and stop.is_set():
                     own_stop.set()
-                try:
-                    kind, value = said.get(timeout=_LOOK_S)
-                except queue.Empty:
-                    continue
                 if kind == "step" and on_step is not None:
                     on_step(*value)
-                if kind == "picture":
+                elif kind == "picture":
                     yield value
-                if kind == "end":
-                    if value is not None:
-                        raise value
-                    return
         finally:
             own_stop.set()
 
-    def _draw_all(self, request: Request, say: Callable[[str, Any], None], stop: threading.Event) -> None:
+    def _draw_all(self, request: Request, say: Say, stop: threading.Event) -> None:
         orders = list(one_by_one(request.order))
         stem = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
         pictures, thumbs = (self._home.media_of(what, request.folder) for what in ("pictures", "thumbs"))
@@ -268,7 +207,7 @@ class Pictures:
                 index = event["index"]
                 say("picture", self._keep(request, orders[index], files[index], event))
 
-        self._workshop.call("draw", _arguments(request, request.order, files), listen, stop)
+        self._workshop.call("draw", request.arguments(files), listen, stop)
 
     def _keep(self, request: Request, order: Order, files: Mapping[str, Any], event: Mapping[str, Any]) -> Picture:
         """The row of a picture whose files are there."""
@@ -305,81 +244,31 @@ class Pictures:
             return _SHOWN, []
         return "subject_id = ?", [self._home.check_id("subject", subject_id)]
 
-    def _trained_on(self, subject: Subject, job_id: str | None) -> str:
-        """The base of the training whose adapter is meant: the subject may have another by now."""
-        wanted = job_id or subject.chosen_job
-        rows = self._database.rows(
-            "select 'job-' || number as id, base, state from jobs where subject_id = ? order by number desc",
-            [subject.id],
-        )
-        meant = [row for row in rows if row["id"] == wanted] if wanted else [r for r in rows if r["state"] == "done"]
-        return str(meant[0]["base"]) if meant else subject.base
 
-    def _adapter(self, subject: Subject, order: Order) -> Path:
-        if order.job_id is not None:
-            job = self._jobs.get(self._home.check_id("job", order.job_id))
-            if job.subject_id != subject.id:
-                raise StudioError(f"The training {job.id} is not one of {subject.name}.")
-            return self._jobs.adapter(job.id, order.step)
-        adapter = self._subjects.adapter(subject.id)
-        if adapter is None:
-            raise StudioError(f"{subject.name} is not trained yet. Press Train first; pictures come after it.")
-        return adapter
+def _put_out(work: Work, stop: threading.Event) -> Iterator[tuple[str, Any]]:
+    """What ``work`` says in a thread of its own, and ("", None) now and then while it says nothing."""
+    said: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
 
-    def _check_base(self, name: str) -> None:
-        base = self._bases.get(name)
-        if base.is_missing:
-            raise StudioError(f"{base.label} is not where it was. {base.note}".rstrip())
-
-    def _known_subject(self, subject_id: str) -> Subject | None:
+    def go() -> None:
         try:
-            subject = self._subjects.get(subject_id)
-        except StudioError:
-            return None
-        return None if subject.deleted is not None else subject
+            work(lambda kind, value: said.put((kind, value)), stop)
+            said.put(("end", None))
+        except StoppedError:
+            said.put(("end", None))
+        except BaseException as error:
+            said.put(("end", error))
 
-    def _with_adapter(self, order: Order, subject: Subject, digest: str, notes: list[str]) -> Order:
-        """The order with the checkpoint it names if that is here, and a note where the adapter is another one."""
+    threading.Thread(target=go, name="drawing", daemon=True).start()
+    while True:
         try:
-            adapter = self._adapter(subject, order)
-        except StudioError:
-            if order.job_id is not None:
-                notes.append(f"Step {order.step} of {order.job_id} is not here; {subject.name} as it is now is taken.")
-                return self._with_adapter(replace(order, job_id=None, step=None), subject, digest, notes)
-            notes.append(f"{subject.name} is not trained here yet.")
-            return order
-        if digest and adapter.is_file() and _sha256(adapter) != digest:
-            notes.append(f"{subject.name} was trained again since: the picture will differ.")
-        return order
-
-
-def _arguments(request: Request, order: Order, files: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the workshop's task "draw" takes."""
-    subject = request.subject
-    base = shown_name(order.base)
-    remember = {
-        "model": base,
-        "adapter": subject.id if subject else None,
-        "subject_id": subject.id if subject else None,
-        "subject": subject.name if subject else None,
-        "version": __version__,
-        # No path of this machine in a picture that people share.
-        "order": {**asdict(order), "base": base, "num_images": 1},
-    }
-    return {
-        "base": order.base,
-        "adapter": str(request.adapter) if request.adapter else None,
-        "strength": order.strength,
-        "prompt": request.sent,
-        "negative_prompt": order.negative_prompt,
-        "num_inference_steps": order.num_inference_steps,
-        "guidance_scale": order.guidance_scale,
-        "sampler": order.sampler,
-        "width": order.width,
-        "height": order.height,
-        "files": files,
-        "remember": remember,
-    }
+            kind, value = said.get(timeout=_LOOK_S)
+        except queue.Empty:
+            kind, value = "", None
+        if kind == "end":
+            if value is not None:
+                raise value
+            return
+        yield kind, value
 
 
 def _note_time(connection: sqlite3.Connection, order: Order, event: Mapping[str, Any]) -> None:
@@ -387,20 +276,14 @@ def _note_time(connection: sqlite3.Connection, order: Order, event: Mapping[str,
     seconds = event["seconds"] / order.num_inference_steps
     for key in {_time_key(order), _time_key(replace(order, width=event["width"], height=event["height"]))}:
         connection.execute(
-            "insert into measurements (key, created, seconds, memory_gib, total_gib, device) values (?, ?, ?, 0, 0, '') "
-            "on conflict (key) do update set seconds = (2 * seconds + excluded.seconds) / 3, created = excluded.created",
+            """
+            insert into measurements (key, created, seconds, memory_gib, total_gib, device)
+            values (?, ?, ?, 0, 0, '') on conflict (key) do update
+            set seconds = (2 * seconds + excluded.seconds) / 3, created = excluded.created
+            """,
             [key, time.time(), seconds],
         )
 
 
 def _time_key(order: Order) -> str:
     return f"draw {order.base} {order.width or '-'}x{order.height or '-'}"
-
-
-def _base_folder(base: str) -> str:
-    return f"base-{slug(shown_name(base))}"[:64].rstrip("-")
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

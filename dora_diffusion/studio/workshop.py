@@ -1,6 +1,6 @@
 """The workshop: the one process that loads models to draw, export and measure, and how the studio speaks with it.
 
-The server never computes. Its orders go to the process as lines of JSON, ``{"order": n, "task": name, "arguments": {}}``
+The server never computes. Its orders go to the process as lines of JSON, ``{"order": n, "task": ..., "arguments": {}}``
 or ``{"stop": n}``; answers come as ``{"order": n, "event": kind, ...}``, of which the last is "done" with a result,
 "refused" with words for the user, "stopped", or "broken".
 """
@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
 }
+_LAST = ("done", "stopped", "refused", "broken")
 _LOOK_S = 0.1  # how often it is asked whether somebody wants to stop
 
 
@@ -93,10 +94,8 @@ class Workshop:
         """Start the process and load a base, in the background: the first picture then comes sooner."""
 
         def load() -> None:
-            try:
+            with suppress(StudioError):  # whoever orders the first picture is told
                 self.call("warm", {"base": base})
-            except StudioError:
-                pass  # whoever orders the first picture is told
 
         threading.Thread(target=load, name="workshop-warm", daemon=True).start()
 
@@ -170,45 +169,49 @@ class Workshop:
     def _answer(
         self, process: "_Process", number: int, on_event: OnEvent | None, stop: threading.Event | None
     ) -> dict[str, Any]:
-        stopped_at: float | None = None
+        asked_at: float | None = None
         while True:
-            if stop is not None and stop.is_set() and stopped_at is None:
-                stopped_at = time.monotonic()
-                process.try_send({"stop": number})
-            if stopped_at is not None and time.monotonic() - stopped_at > self._patience_s:
-                self._end()
-                raise StoppedError("Stopped. What it was doing could not be left halfway, so its process was ended.")
+            if stop is not None and stop.is_set():
+                asked_at = self._ask_to_stop(process, number, asked_at)
             try:
                 event = process.next_event(_LOOK_S)
             except EOFError:
                 raise self._died(process) from None
             if event is None or event.get("order") != number:
                 continue
-            match event.get("event"):
-                case "done":
-                    process.idle = True
-                    return dict(event.get("result") or {})
-                case "stopped":
-                    process.idle = True
-                    raise StoppedError("Stopped.")
-                case "refused":
-                    process.idle = True
-                    raise StudioError(str(event.get("message")))
-                case "broken":
-                    process.idle = True
-                    raise StudioError(f"Something went wrong: {event.get('message')}. {self._details()}")
-                case _:
-                    if on_event is not None and stopped_at is None:
-                        on_event(event)
+            if event["event"] in _LAST:
+                process.idle = True
+                return self._result(event)
+            if on_event is not None and asked_at is None:
+                on_event(event)
+
+    def _ask_to_stop(self, process: "_Process", number: int, asked_at: float | None) -> float:
+        """When it was asked; once, and if it does not listen it is ended."""
+        if asked_at is None:
+            process.try_send({"stop": number})
+            return time.monotonic()
+        if time.monotonic() - asked_at > self._patience_s:
+            self._end()
+            raise StoppedError("Stopped. What it was doing could not be left halfway, so its process was ended.")
+        return asked_at
+
+    def _result(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        match event["event"]:
+            case "done":
+                return dict(event.get("result") or {})
+            case "stopped":
+                raise StoppedError("Stopped.")
+            case "refused":
+                raise StudioError(str(event.get("message")))
+            case _:
+                raise StudioError(f"Something went wrong: {event.get('message')}. {self._details()}")
 
     def _wind_up(self, process: "_Process", number: int) -> None:
         """Have an order ended that nobody waits for any more."""
         stop = threading.Event()
         stop.set()
-        try:
+        with suppress(StudioError):
             self._answer(process, number, None, stop)
-        except StudioError:
-            pass
 
     def _died(self, process: "_Process") -> StudioError:
         status = process.end()
@@ -273,10 +276,8 @@ class _Process:
         self.idle = False
 
     def try_send(self, message: Mapping[str, Any]) -> None:
-        try:
+        with suppress(OSError):  # it died, which the next answer tells
             self.send(message)
-        except OSError:  # it died, which the next answer tells
-            pass
 
     def next_event(self, timeout_s: float) -> dict[str, Any] | None:
         """The next line it wrote; None when there was none in time.
@@ -310,10 +311,8 @@ class _Process:
     def end(self) -> int:
         """End it, and return its exit status."""
         if self._child.poll() is None:
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         status = self._child.wait()
         for pipe in (self._child.stdin, self._child.stdout):
             try:

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from dora_diffusion.errors import DoraError
 from dora_diffusion.studio.tasks import TASKS
-from dora_diffusion.studio.tasks.desk import Desk, StopOrder, Tell
+from dora_diffusion.studio.tasks.desk import Desk, StopOrderError, Tell
 
 
 class _Orders:
@@ -71,7 +71,7 @@ def _work(desk: Desk, order: dict[str, Any], stop: threading.Event, tell: Tell) 
         with desk.order(stop, tell):
             result = TASKS.load(order["task"])(desk, **order["arguments"])
         tell("done", result=result)
-    except StopOrder:
+    except StopOrderError:
         tell("stopped")
     except DoraError as error:
         tell("refused", message=str(error))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from dora_diffusion.inference import MergedPipeline
 
 
-class StopOrder(Exception):
+class StopOrderError(Exception):
     """Raised in a task whose order was stopped."""
 
 
@@ -52,9 +52,9 @@ class Desk:
             self._tell(event, **facts)
 
     def check_stop(self) -> None:
-        """Raises: StopOrder: somebody wants this order to end."""
+        """Raises: StopOrderError: somebody wants this order to end."""
         if self._stop.is_set():
-            raise StopOrder
+            raise StopOrderError
 
     def is_stopped(self) -> bool:
         """Whether somebody does."""
