@@ -114,8 +114,7 @@ class Api:
         """Make a subject from photos of it.
 
         Args:
-            files: 3 to 20 photos do best. gradio_client: handle_file(path) for each. MCP: uploaded paths, or
-                data:image/jpeg;base64,… for each; never addresses of the net.
+            files: 3 to 20 do best; handle_file(path) of gradio_client, else data:image/jpeg;base64,… (no web addresses).
             class_noun: what it is, in one or two words: dog, teapot, toy robot.
             name: what you call it; left empty, the class noun and a number.
             trigger: the rare word that will stand for it in prompts; left empty, sks.
@@ -229,12 +228,11 @@ class Api:
             job: its id, for example job-1.
 
         Returns:
-            State, step of total, loss, likeness, seconds_left, place in the queue, and, if it failed, the cause and the
-            remedies that remedy takes.
+            State, step of total, loss, likeness, seconds_left, place in the queue; if it failed, why, and remedies.
         """
         return self.studio.jobs.get(job)
 
-    def losses(self, job: str) -> list[tuple[int, float]]:
+    def losses(self, job: str) -> list[list[float]]:
         """The loss of a training.
 
         Args:
@@ -243,7 +241,7 @@ class Api:
         Returns:
             Step and loss, of every step that was logged.
         """
-        return self.studio.jobs.losses(job)
+        return [[step, loss] for step, loss in self.studio.jobs.losses(job)]
 
     def checkpoints(self, job: str) -> list[int]:
         """The steps of a training whose adapter can be drawn with; the training may still run.

@@ -54,6 +54,8 @@ def serve(studio: Studio, config: AppConfig, login: tuple[str, str] | None, on_r
     with _logged(studio.home.log_file), _ended() as end:
         page, address = _open(studio, config, login)
         try:
+            if config.mcp:
+                check_served(page)
             studio.start()
             on_ready(address)
             if config.browser and _has_screen():
@@ -104,8 +106,6 @@ def _open(studio: Studio, config: AppConfig, login: tuple[str, str] | None) -> t
             f"Port {config.port} of {config.host} cannot be used: another program has it, or {config.host} is not this "
             f"computer. Try --port {config.port + 1}."
         ) from error
-    if config.mcp:
-        check_served(page)
     return page, public or address
 
 

@@ -25,7 +25,9 @@ def check_mcp(login: object | None) -> None:
     try:
         version = metadata.version("mcp")
     except metadata.PackageNotFoundError:
-        raise MachineError("--mcp needs the package mcp, which is missing here: pip install 'dora-diffusion[mcp]'.") from None
+        raise MachineError(
+            "--mcp needs the package mcp, which is missing here: pip install 'dora-diffusion[mcp]'."
+        ) from None
     if not LEAST <= _numbers(version) < BELOW:
         raise MachineError(
             f"--mcp needs mcp 1.21 or newer, and below 2; {version} is installed: pip install 'dora-diffusion[mcp]'."

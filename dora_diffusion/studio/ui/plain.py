@@ -15,9 +15,7 @@ from dora_diffusion.errors import DoraError
 LOG = logging.getLogger("dora_diffusion.studio")
 
 
-def plainly(
-    log_file: Path, say: Callable[[str], str] = escape
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def plainly(log_file: Path, say: Callable[[str], str] = escape) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorator for handlers: no traceback reaches the page, and none is lost.
 
     Args:
