@@ -19,6 +19,10 @@ class MachineError(DoraError):
     """The machine lacks something: a device, a package, disk space, a permission."""
 
 
+class OutOfMemoryError(MachineError):
+    """The memory does not suffice, the GPU's or the machine's."""
+
+
 class AdapterError(DoraError):
     """An adapter cannot be built, injected, loaded or merged."""
 
@@ -37,6 +41,10 @@ class FormatError(DoraError):
 
 class TrainingError(DoraError):
     """A run cannot start, resume or go on."""
+
+
+class UnstableError(TrainingError):
+    """Losses or gradients are not finite, and will not get better by themselves."""
 
 
 class StudioError(DoraError):

@@ -4,19 +4,23 @@ import os
 import platform
 import re
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Literal
 
 from dora_diffusion.errors import MachineError
 
 GIB = 1024**3
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,24 @@ def check_writable(folder: Path, needed_bytes: int) -> None:
             f"Too little room for {folder}: its disk has {_size(free)} free and {_size(needed_bytes)} are needed. "
             "Free some space or choose a folder on another disk."
         )
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; the second ends the process at once. Restored on the way out."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        print("\nStopping: the run is saved first. Once more to end it at once.", file=sys.stderr)
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, ask) for number in STOPPING}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _version(distribution: str) -> str | None:

@@ -11,6 +11,7 @@ from dora_diffusion.config import DemoConfig, TrainConfig
 from dora_diffusion.config.files import load_yaml
 from dora_diffusion.errors import ConfigError, DataError
 from dora_diffusion.registry import did_you_mean
+from dora_diffusion.studio.samples import samples_folder
 
 SCENES = ["on the beach", "in the snow", "on the moon", "in the forest", "in the desert"]
 OTHER_CLASS = "duck"
@@ -60,19 +61,6 @@ def demo_training(config: DemoConfig) -> TrainConfig:
 def _refuse_foreign_folder(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "run").is_dir():
         raise ConfigError(f"{folder} is not empty and holds no demo; give another --output_dir.")
-
-
-def samples_folder() -> Path:
-    """The sample subjects: inside an installed package, or beside it in a checkout.
-
-    Raises:
-        DataError: neither has them.
-    """
-    package = Path(__file__).parents[1]
-    for folder in (package / "samples", package.parent / "samples"):
-        if (folder / "subjects").is_dir():
-            return folder
-    raise DataError("The sample subjects are not installed; run the demo from a checkout.")
 
 
 def draw_sheet(training: TrainConfig, path: Path) -> Path:

@@ -1,19 +1,12 @@
 """``dora-diffusion train [CONFIG.yaml] [flags]``, which ``scripts/train_dreambooth_dora.py`` runs too."""
 
-import signal
-import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 
 from dora_diffusion.cli.diffusers_command import read_command, settle
 from dora_diffusion.cli.parse import parse
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.errors import DoraError
-from dora_diffusion.machine import is_first_process
-
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+from dora_diffusion.machine import is_first_process, stop_on_signals
 
 
 def run(arguments: list[str]) -> int:
@@ -57,21 +50,3 @@ def run_config(config: TrainConfig, notes: Sequence[str] = ()) -> int:
         finally:
             bar.close()
     return 0
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second ends the process at once. Restored on the way out."""
-    stop = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        print("\nStopping: the run is saved first. Once more to end it at once.", file=sys.stderr)
-        signal.signal(number, signal.SIG_DFL)
-
-    before = {number: signal.signal(number, ask) for number in STOPPING}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from dora_diffusion.errors import MachineError
+from dora_diffusion.errors import OutOfMemoryError
 from dora_diffusion.machine import GIB
 
 # What is said by allocators that have no error of their own.
@@ -29,7 +29,7 @@ def memory_told(doing: str, remedies: Iterable[str], after: str = "") -> Iterato
         after: what is to be said besides, a sentence.
 
     Raises:
-        MachineError: it did, also where a library's failure to load was put into words already.
+        OutOfMemoryError: it did, also where a library's failure to load was put into words already.
     """
     try:
         yield
@@ -38,7 +38,7 @@ def memory_told(doing: str, remedies: Iterable[str], after: str = "") -> Iterato
             raise
         helps = "; ".join([*remedies, _OTHERS])
         said = f"Out of memory while {doing}{_on_the_gpu()}. What helps: {helps}. {after}"
-        raise MachineError(said.rstrip()) from None
+        raise OutOfMemoryError(said.rstrip()) from None
 
 
 def on_device(device: torch.device) -> str:

@@ -160,8 +160,6 @@ class Database:
         self.path = path
         self.read_only = False
         self._own = threading.local()
-        self._all: list[sqlite3.Connection] = []
-        self._guard = threading.Lock()
         try:
             self._migrate()
         except sqlite3.DatabaseError as error:
@@ -214,12 +212,11 @@ class Database:
         return int(found["value"]) if found else 0
 
     def close(self) -> None:
-        """Close every thread's connection."""
-        with self._guard:
-            for connection in self._all:
-                connection.close()
-            self._all.clear()
-        self._own = threading.local()
+        """Close this thread's connection; another thread's is closed when that ends."""
+        connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
+        if connection is not None:
+            connection.close()
+            del self._own.connection
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
@@ -228,14 +225,11 @@ class Database:
         return connection
 
     def _open(self) -> sqlite3.Connection:
-        # One connection belongs to one thread; ``close`` alone is called from another.
-        connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
         connection.row_factory = sqlite3.Row
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = normal")
         connection.execute("pragma foreign_keys = on")
-        with self._guard:
-            self._all.append(connection)
         return connection
 
     def _migrate(self) -> None:

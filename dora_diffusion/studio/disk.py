@@ -2,16 +2,21 @@
 
 import json
 import os
+import re
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
+
+LOG_LIMIT, LOG_KEPT = 2_000_000, 500_000  # bytes
+_SECRET = re.compile(r"\b(hf_|sk-|ghp_)[A-Za-z0-9_-]{8,}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in ``path``; empty when the file is absent, half written or something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -23,13 +28,51 @@ def write_text(path: Path, text: str) -> None:
     draft.replace(path)
 
 
+def tail(path: Path, lines: int) -> str:
+    """The last lines of a log that hold anything; each turn of a progress bar is one, and tokens are left out."""
+    return "\n".join(_last_lines(path, lines))
+
+
 def last_line(path: Path, limit: int = 300) -> str:
-    """The last line of a log that holds anything, cut to ``limit`` characters; each turn of a progress bar is one."""
+    """The last line of a log that holds anything, cut to ``limit`` characters."""
+    found = _last_lines(path, 1)
+    return found[0][:limit] if found else ""
+
+
+def shorten_log(path: Path) -> None:
+    """Keep the end of a log that has become long."""
+    try:
+        size = path.stat().st_size
+        if size > LOG_LIMIT:
+            with path.open("rb") as file:
+                file.seek(size - LOG_KEPT)
+                file.readline()
+                kept = file.read()
+            path.write_bytes(kept)
+    except OSError:
+        return
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source``; one that is there already stays."""
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except FileExistsError:  # another thread was faster
+        return
+    except OSError:  # not every file system has links
+        draft = target.with_name(f".{target.name}.{threading.get_ident()}")
+        shutil.copyfile(source, draft)
+        draft.replace(target)
+
+
+def _last_lines(path: Path, count: int) -> list[str]:
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 8192))
+            file.seek(max(0, path.stat().st_size - 400 * count - 8192))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:
-        return ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:limit] if lines else ""
+        return []
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return [_SECRET.sub(r"\1…", line) for line in lines[-count:]]

@@ -1,106 +1,146 @@
-"""From what a user gives to what a training run needs: words checked, photos cleaned, settings written."""
+"""From what a user gives to what the studio keeps: words checked, photos opened by content and written anew."""
 
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from dora_diffusion.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from dora_diffusion.config.files import dump_yaml
 from dora_diffusion.errors import DataError, StudioError
-from dora_diffusion.studio.disk import write_text
 
-MAX_PHOTOS = 50
-PRESET = "toybox-balanced"
-
-
-def write_config(folder: Path, class_noun: str, trigger: str, steps: int) -> None:
-    """Write the settings that the page trains with, the preset's; the subject exists from here on.
-
-    Checkpoints every 50 steps: a run that the machine ends loses less than a minute.
-
-    Raises:
-        ConfigError: ``steps`` is no number of steps.
-    """
-    config = TrainConfig(
-        preset=PRESET,
-        model=ModelConfig(pretrained_model_name_or_path="toybox"),
-        data=DataConfig(instance_data_dir=folder / "photos", trigger=trigger, class_noun=class_noun),
-        run=RunConfig(
-            output_dir=folder / "run",
-            max_train_steps=steps,
-            checkpointing_steps=50,
-            checkpoints_total_limit=2,
-        ),
-    )
-    write_text(folder / "config.yaml", dump_yaml(config))
+MAX_PHOTOS = 100
+MAX_BYTES = 25_000_000
+MAX_PIXELS = 100_000_000  # of one photo
+MAX_PIXELS_TOGETHER = 3_000_000_000  # of one upload
+MAX_WORDS, MAX_TRIGGER = 60, 32
+THUMB = 256
+DEFAULT_TRIGGER = "sks"
 
 
-def check_words(class_noun: str, trigger: str) -> tuple[str, str]:
-    """Class noun and trigger, tidied; a trigger left out is ``sks``.
+@dataclass(frozen=True)
+class Stored:
+    """A photo as it was written. ``digest``: SHA-256 of the file as it was given."""
+
+    name: str
+    given_name: str
+    width: int
+    height: int
+    digest: str
+
+
+def check_words(what: str, words: str, example: str = "") -> str:
+    """A name or class noun, tidied.
+
+    Args:
+        what: what it is, as the message says it: "name", "class noun".
 
     Raises:
-        StudioError: one is missing, too long, or not plain words.
+        StudioError: it is empty, too long, or not plain words.
     """
-    noun, word = " ".join(class_noun.split()), trigger.strip() or "sks"
-    if not noun:
-        raise StudioError("What is it? Write one or two words, for example: teapot, dog, backpack.")
-    if len(noun) > 60 or not noun.isprintable():
-        raise StudioError(f"What is it? At most 60 letters in plain words, got {len(noun)}. Shorten it.")
-    if len(word) > 32 or not word.isprintable() or " " in word:
+    tidy = " ".join(str(words).split())
+    if not tidy:
+        raise StudioError(f"The {what} is missing. {example}".rstrip())
+    if len(tidy) > MAX_WORDS:
+        raise StudioError(f"The {what} has at most {MAX_WORDS} letters, got {len(tidy)}. Shorten it.")
+    if not tidy.isprintable() or set("{}") & set(tidy):
+        raise StudioError(f"The {what} is made of plain letters, without braces or invisible signs. Write it again.")
+    return tidy
+
+
+def check_noun(words: str) -> str:
+    """A class noun. Raises StudioError as ``check_words`` does."""
+    return check_words("class noun", words, "What is it? One or two words, for example: teapot, dog, backpack.")
+
+
+def check_trigger(word: str) -> str:
+    """A trigger word; left empty, "sks".
+
+    Raises:
+        StudioError: it is no word.
+    """
+    tidy = str(word).strip() or DEFAULT_TRIGGER
+    if len(tidy) > MAX_TRIGGER or not tidy.isprintable() or len(tidy.split()) != 1 or set("{}") & set(tidy):
         raise StudioError(
-            f"The trigger word is one rare word of at most 32 letters, got {word[:40]!r}. Leave it empty for 'sks'."
+            f"The trigger word is one rare word of at most {MAX_TRIGGER} letters, got {tidy[:40]!r}. "
+            f"Leave it empty for {DEFAULT_TRIGGER!r}."
         )
-    return noun, word
+    return tidy
 
 
-def store_photos(paths: Sequence[Path], folder: Path) -> list[Path]:
-    """Open every photo by its content and write it again, upright, as JPEG without EXIF, place or any other attachment.
-
-    Returns: the files written, in the order of ``paths``.
-
-    Raises:
-        StudioError: some are no pictures; the message names each of those.
-    """
-    # numpy and the decoders are heavy, and the page must come up before the first photo does
-    from dora_diffusion.data.photos import open_photo
-
-    folder.mkdir(parents=True, exist_ok=True)
-    stored, refused = [], []
-    for number, path in enumerate(paths, 1):
-        file = folder / f"{number:02d}.jpg"
-        try:
-            open_photo(path).save(file, quality=95, subsampling=0)
-        except DataError as error:
-            refused.append(str(error))
-        stored.append(file)
-    if refused:
-        raise StudioError(" ".join(refused))
-    return stored
-
-
-def check_count(paths: Sequence[Path]) -> None:
-    """Raise StudioError unless there are 1 to 50 photos."""
-    if not paths:
+def check_count(count: int) -> None:
+    """Raise StudioError unless there are 1 to 100 photos."""
+    if count < 1:
         raise StudioError(
             "Add photos of your subject first: three to twenty, from different sides and in different places."
         )
-    if len(paths) > MAX_PHOTOS:
-        raise StudioError(f"At most {MAX_PHOTOS} photos, got {len(paths)}. Three to twenty good ones are enough.")
+    if count > MAX_PHOTOS:
+        raise StudioError(f"At most {MAX_PHOTOS} photos, got {count}. Three to twenty good ones are enough.")
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file's bytes.
+def store_photos(paths: Sequence[Path], folder: Path, first: int) -> tuple[list[Stored], list[str]]:
+    """Open every photo by its content and write it again, upright, as JPEG without EXIF, place or other attachments.
 
-    Raises:
-        StudioError: it cannot be read.
+    Args:
+        folder: where "NN.jpg" are written.
+        first: the first number.
+
+    Returns: what was stored, and a sentence for each photo that was refused.
     """
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise StudioError(f"{path.name} cannot be read ({error.strerror}). Add it again.") from error
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    stored: list[Stored] = []
+    refused: list[str] = []
+    pixels = 0
+    for path in paths:
+        try:
+            photo = _store(path, folder, first + len(stored), MAX_PIXELS_TOGETHER - pixels)
+        except (DataError, StudioError) as error:
+            refused.append(str(error))
+            continue
+        pixels += photo.width * photo.height
+        stored.append(photo)
+    return stored, refused
+
+
+def make_thumb(photo: Path, thumb: Path) -> None:
+    """A small JPEG of a picture, at most 256 pixels a side; one that is there already stays."""
+    from PIL import Image
+
+    if thumb.exists():
+        return
+    with Image.open(photo) as image:
+        image.thumbnail((THUMB, THUMB))
+        draft = thumb.with_name(f".{thumb.name}")
+        image.convert("RGB").save(draft, "JPEG", quality=85)
+    draft.replace(thumb)
 
 
 def slug(words: str) -> str:
     """``words`` as the beginning of a subject's id: lower-case letters, digits and single dashes, at most 48."""
     return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[:48].strip("-") or "subject"
+
+
+def _store(path: Path, folder: Path, number: int, pixels_left: int) -> Stored:
+    # numpy and the decoders are heavy, and the page must come up before the first photo does
+    from dora_diffusion.data.photos import open_photo
+
+    name = f"{number:02d}.jpg"
+    given = _plain(path.name)
+    try:
+        size = path.stat().st_size if path.is_file() else -1
+    except OSError as error:
+        raise StudioError(f"{given} cannot be read ({error.strerror}). Add it again.") from error
+    if size < 0:
+        raise StudioError(f"{given} cannot be found. Add it again.")
+    if size > MAX_BYTES:
+        raise StudioError(
+            f"{given} has {size / 1e6:.0f} MB, and photos of up to {MAX_BYTES / 1e6:.0f} are taken. Make it smaller."
+        )
+    picture = open_photo(path, max(1, min(MAX_PIXELS, pixels_left)))
+    picture.save(folder / name, "JPEG", quality=95, subsampling=0)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Stored(name, given, picture.width, picture.height, digest)
+
+
+def _plain(name: str) -> str:
+    """A file's name as it can be shown."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)[:80]

@@ -1,16 +1,23 @@
 """The whole studio: a home, and everything that works in it."""
 
+import logging
 import sys
 from collections.abc import Sequence
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
 from dora_diffusion.studio.database import Database
 from dora_diffusion.studio.home import Home
+from dora_diffusion.studio.job_settings import TOYBOX, JobSettings
 from dora_diffusion.studio.jobs import Jobs
+from dora_diffusion.studio.scheduler import Scheduler
+from dora_diffusion.studio.slots import slots
 from dora_diffusion.studio.subjects import Subjects
+from dora_diffusion.studio.trainers import Trainers
 
 TRAINER = (sys.executable, "-m", "dora_diffusion.studio.trainer")
+LOG_BYTES, LOG_FILES = 1_000_000, 3
 
 
 class Studio:
@@ -23,12 +30,11 @@ class Studio:
         home: folder of the studio.
         trainer: the command that trains; the path of a config.yaml is appended.
         workshop: what draws and exports; None makes the real one.
+
+    Raises:
+        MachineError: the folder or its database cannot be used.
     """
 
-    home: Home
-    database: Database
-    subjects: Subjects
-    jobs: Jobs
     workshop: Any
     pictures: Any
     comparisons: Any
@@ -37,7 +43,19 @@ class Studio:
     estimates: Any
 
     def __init__(self, home: Path, trainer: Sequence[str] = TRAINER, workshop: Any = None):
-        raise NotImplementedError
+        self.home = Home(home)
+        self.database = Database(self.home.database_file)
+        self.bases = None
+        self.workshop = workshop
+        places = slots()
+        settings = JobSettings(self._family_of)
+        self.subjects = Subjects(self.home, self.database, self._base_names, settings.resolution)
+        trainers = Trainers(self.home, trainer)
+        self.jobs = Jobs(self.home, self.database, self.subjects, trainers, settings, places)
+        self.scheduler = Scheduler(
+            self.home, self.database, self.subjects, self.jobs, trainers, places, self._make_room
+        )
+        self._log: logging.Handler | None = None
 
     @property
     def db(self) -> Database:
@@ -46,12 +64,35 @@ class Studio:
     @property
     def is_read_only(self) -> bool:
         """Whether another instance schedules in this home: this one shows, and changes nothing."""
-        raise NotImplementedError
+        return self.database.read_only
 
     def start(self) -> None:
         """Begin to schedule: recover what an earlier server left, and start what waits."""
-        raise NotImplementedError
+        if self._log is None:
+            self._log = RotatingFileHandler(self.home.log_file, maxBytes=LOG_BYTES, backupCount=LOG_FILES, delay=True)
+            self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            package = logging.getLogger("dora_diffusion")
+            package.addHandler(self._log)
+            package.setLevel(logging.INFO)
+        self.scheduler.start()
 
     def close(self) -> None:
         """Stop to schedule. Trainings go on."""
-        raise NotImplementedError
+        self.scheduler.close()
+        self.database.close()
+        if self._log is not None:
+            logging.getLogger("dora_diffusion").removeHandler(self._log)
+            self._log.close()
+            self._log = None
+
+    def _make_room(self) -> None:
+        """Let go of a GPU's memory before a training starts there."""
+        if self.workshop is not None:
+            self.workshop.release()
+
+    def _base_names(self) -> list[str]:
+        return [TOYBOX] if self.bases is None else [base.name for base in self.bases.list()]
+
+    def _family_of(self, name: str) -> str:
+        found = [base.family for base in self.bases.list() if base.name == name] if self.bases is not None else []
+        return found[0] if found else "sd1"

@@ -1,11 +1,36 @@
 """Subjects: who is taught, in which words, from which photos, and which adapter stands for it now."""
 
-from collections.abc import Sequence
+import json
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dora_diffusion.errors import StudioError
+from dora_diffusion.registry import did_you_mean
+from dora_diffusion.studio import photo_check
 from dora_diffusion.studio.database import Database
+from dora_diffusion.studio.disk import link_or_copy
 from dora_diffusion.studio.home import Home
+from dora_diffusion.studio.intake import (
+    MAX_PHOTOS,
+    Stored,
+    check_count,
+    check_noun,
+    check_trigger,
+    check_words,
+    make_thumb,
+    slug,
+    store_photos,
+)
+from dora_diffusion.studio.job_files import adapter_file
+from dora_diffusion.studio.samples import SAMPLES, sample_photos
+
+TRASH_S = 7 * 24 * 3600.0
+_BUSY = "('queued', 'starting', 'running', 'saving')"
 
 
 @dataclass(frozen=True)
@@ -25,14 +50,19 @@ class Subject:
     @property
     def words(self) -> str:
         """What it is called in a prompt: "sks teapot"."""
-        return f"{self.trigger} {self.class_noun}"
+        return f"{self.trigger} {self.class_noun}".strip()
+
+    @property
+    def is_draft(self) -> bool:
+        """Whether nobody has said yet what it is."""
+        return not self.class_noun
 
 
 @dataclass(frozen=True)
 class PhotoNote:
     """A photo of a subject: files that a page may show, and what is to be said about it, a sentence each.
 
-    ``name`` is the stored file's ("03.jpg"), ``given_name`` the user's ("IMG_1234.JPG").
+    ``name`` is the stored file's ("03.jpg", told as photo 3), ``given_name`` the user's ("IMG_1234.JPG").
     """
 
     name: str
@@ -43,10 +73,24 @@ class PhotoNote:
 
 
 class Subjects:
-    """The subjects of one home."""
+    """The subjects of one home.
 
-    def __init__(self, home: Home, database: Database):
+    Args:
+        bases: names of the base models that are there.
+        resolution_of: side in pixels of the pictures that a base is trained with.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        database: Database,
+        bases: Callable[[], Sequence[str]] = lambda: ("toybox",),
+        resolution_of: Callable[[str], int] = lambda base: 128,
+    ):
         self._home, self._database = home, database
+        self._bases, self._resolution_of = bases, resolution_of
+        # Photos are large: one is opened at a time, however many people add some.
+        self._one_at_a_time = threading.Lock()
 
     def create(
         self, photos: Sequence[Path], name: str, class_noun: str, trigger: str = "", base: str = "toybox"
@@ -61,11 +105,32 @@ class Subjects:
         Raises:
             StudioError: the words or the photos cannot be used.
         """
-        raise NotImplementedError
+        check_count(len(photos))
+        noun = check_noun(class_noun)
+        subject = self._insert(name.strip() and check_words("name", name), noun, trigger, base)
+        try:
+            refused = self._add(subject, photos)
+            if refused:
+                raise StudioError(" ".join(refused))
+        except BaseException:
+            self._forget(subject.id)
+            raise
+        return subject
 
-    def samples(self) -> list[str]:
+    def draft(self, base: str = "toybox") -> Subject:
+        """A subject that has no words and photos yet: ``update`` and ``add_photos`` give it some."""
+        return self._insert("", "", "", base)
+
+    def latest_draft(self) -> Subject | None:
+        """The draft that was worked on last, if any: what a page goes on with."""
+        row = self._database.row(
+            "select * from subjects where deleted is null and class_noun = '' order by worked_on desc, rowid desc"
+        )
+        return _subject(row) if row else None
+
+    def samples(self) -> "list[str]":
         """Names of the sample subjects: teapot, backpack, robot."""
-        raise NotImplementedError
+        return [name for name in SAMPLES if sample_photos(name)]
 
     def create_from_sample(self, name: str) -> Subject:
         """Make a subject from a sample's photos.
@@ -73,7 +138,12 @@ class Subjects:
         Raises:
             StudioError: there is no such sample.
         """
-        raise NotImplementedError
+        if name not in SAMPLES:
+            raise StudioError(
+                f"There is no sample subject {str(name)[:40]!r}; there are {', '.join(SAMPLES)}."
+                f"{did_you_mean(str(name), list(SAMPLES))}"
+            )
+        return self.create(sample_photos(name), "", name)
 
     def get(self, id: str) -> Subject:
         """The subject called ``id``, also a deleted one.
@@ -81,23 +151,76 @@ class Subjects:
         Raises:
             StudioError: there is none.
         """
-        raise NotImplementedError
+        row = self._database.row("select * from subjects where id = ?", (self._home.check_id("subject", id),))
+        if row is None:
+            raise StudioError(f"There is no subject called {id}.")
+        return _subject(row)
 
     def list(self) -> "list[Subject]":
-        """All that are not deleted; the one that was worked on last comes first."""
-        raise NotImplementedError
+        """All that are not deleted and no drafts; the one that was worked on last comes first."""
+        rows = self._database.rows(
+            "select * from subjects where deleted is null and class_noun != '' order by worked_on desc, rowid desc"
+        )
+        return [_subject(row) for row in rows]
 
     def photos(self, id: str) -> "list[PhotoNote]":
         """Its photos, in order."""
-        raise NotImplementedError
+        subject = self.get(id)
+        rows = self._database.rows("select * from photos where subject_id = ? order by name", (id,))
+        shown, thumbs = self._home.media_of("photos", subject.id), self._home.media_of("thumbs", subject.id)
+        notes = []
+        for row in rows:
+            stored = self._photo_folder(id) / row["name"]
+            if not stored.is_file():  # somebody tidied up by hand
+                continue
+            link_or_copy(stored, shown / row["name"])
+            make_thumb(stored, thumbs / row["name"])
+            findings = photo_check.sentences(json.loads(row["findings"]))
+            notes.append(
+                PhotoNote(row["name"], row["given_name"], shown / row["name"], thumbs / row["name"], findings)
+            )
+        return notes
+
+    def photo_files(self, id: str) -> "list[Path]":
+        """The stored photos, in order, for a training to link."""
+        self.get(id)
+        rows = self._database.rows("select name from photos where subject_id = ? order by name", (id,))
+        files = [self._photo_folder(id) / row["name"] for row in rows]
+        return [file for file in files if file.is_file()]
 
     def add_photos(self, id: str, paths: Sequence[Path]) -> "list[str]":
-        """Add photos. Returns: what was refused and why, a sentence each; the good ones are kept."""
-        raise NotImplementedError
+        """Add photos. Returns: what was refused and why, a sentence each; the good ones are kept.
+
+        Raises:
+            StudioError: there would be too many.
+        """
+        subject = self._undeleted(id)
+        have = self._database.rows("select name from photos where subject_id = ?", (id,))
+        if len(have) + len(paths) > MAX_PHOTOS:
+            raise StudioError(
+                f"At most {MAX_PHOTOS} photos; there are {len(have)} already, and {len(paths)} more are too many."
+            )
+        return self._add(subject, paths)
 
     def remove_photo(self, id: str, name: str) -> None:
-        """Remove the photo stored as ``name``. Trainings that were started with it keep theirs."""
-        raise NotImplementedError
+        """Remove the photo stored as ``name``. Trainings that were started with it keep theirs.
+
+        Raises:
+            StudioError: there is none.
+        """
+        subject = self._undeleted(id)
+        with self._one_at_a_time:
+            found = self._findings(id)
+            if name not in found:
+                raise StudioError(f"There is no photo {str(name)[:40]!r}. Load the page again.")
+            with self._database.transaction() as connection:
+                connection.execute("delete from photos where subject_id = ? and name = ?", (id, name))
+                self._touch(connection, id)
+            places = (self._photo_folder(id), self._home.media_of("photos", id), self._home.media_of("thumbs", id))
+            for folder in places:
+                (folder / name).unlink(missing_ok=True)
+            if photo_check.mentions(found, name):
+                self._check(subject)
 
     def update(
         self,
@@ -107,25 +230,243 @@ class Subjects:
         trigger: str | None = None,
         base: str | None = None,
     ) -> Subject:
-        """Change what is given."""
-        raise NotImplementedError
+        """Change what is given. Trainings that were started before keep their words.
+
+        Raises:
+            StudioError: a word is none, or the base is not there.
+        """
+        before = self._undeleted(id)
+        given = {
+            "name": None if name is None else check_words("name", name),
+            "class_noun": None if class_noun is None else check_noun(class_noun),
+            "trigger": None if trigger is None else check_trigger(trigger),
+            "base": None if base is None else self._check_base(base),
+        }
+        changes = {key: value for key, value in given.items() if value is not None}
+        if before.is_draft and "class_noun" in changes and "name" not in changes and not before.name:
+            changes["name"] = self._free_name(changes["class_noun"])
+        if changes:
+            assignments = ", ".join(f"{key} = :{key}" for key in changes)
+            with self._database.transaction() as connection:
+                connection.execute(f"update subjects set {assignments} where id = :id", {**changes, "id": id})
+                self._touch(connection, id)
+        after = self.get(id)
+        if self._resolution_of(after.base) != self._resolution_of(before.base):
+            with self._one_at_a_time:
+                self._check(after)
+        return after
 
     def rename(self, id: str, name: str) -> Subject:
         """Change the name; the id stays."""
-        raise NotImplementedError
+        return self.update(id, name=name)
 
     def delete(self, id: str, typed_name: str) -> None:
-        """Move a subject to the trash, for 7 days. Refused while it is trained, or when the typed name is another."""
-        raise NotImplementedError
+        """Move a subject to the trash, for 7 days.
+
+        Raises:
+            StudioError: it is trained or waits for it, or the typed name is another.
+        """
+        subject = self._undeleted(id)
+        if " ".join(str(typed_name).split()) != subject.name:
+            raise StudioError(f"To delete it, type its name exactly: {subject.name}")
+        now = time.time()
+        with self._database.transaction() as connection:
+            busy = connection.execute(f"select 1 from jobs where subject_id = ? and state in {_BUSY}", (id,)).fetchone()
+            if busy:
+                raise StudioError(f"{subject.name} is being trained, or waits for it. Cancel that first.")
+            trashed = f"{id}-{int(now)}"
+            connection.execute("update subjects set deleted = ?, trashed = ? where id = ?", (now, trashed, id))
+        self._move(self._places(id, trashed))
 
     def restore(self, id: str) -> Subject:
-        """Undo ``delete``."""
-        raise NotImplementedError
+        """Undo ``delete``.
+
+        Raises:
+            StudioError: it is not in the trash.
+        """
+        row = self._database.row("select * from subjects where id = ?", (self._home.check_id("subject", id),))
+        if row is None or row["deleted"] is None:
+            raise StudioError(f"There is no subject called {id} in the trash.")
+        self._database.check_writable()
+        self._move({there: here for here, there in self._places(id, row["trashed"]).items()})
+        shutil.rmtree(self._home.trash / row["trashed"], ignore_errors=True)
+        with self._database.transaction() as connection:
+            connection.execute("update subjects set deleted = null, trashed = null where id = ?", (id,))
+            self._touch(connection, id)
+        return self.get(id)
+
+    def deleted(self) -> "list[Subject]":
+        """Those in the trash, the last one first."""
+        rows = self._database.rows("select * from subjects where deleted is not null order by deleted desc")
+        return [_subject(row) for row in rows]
+
+    def purge(self, now: float) -> "list[str]":
+        """End what has been in the trash for 7 days. Returns: the ids of the subjects that are gone."""
+        rows = self._database.rows("select id from subjects where deleted < ?", (now - TRASH_S,))
+        for row in rows:
+            self._forget(row["id"])
+        return [row["id"] for row in rows]
 
     def adapter(self, id: str) -> Path | None:
         """The file that stands for the subject: the chosen checkpoint's, else the newest finished training's."""
-        raise NotImplementedError
+        subject = self.get(id)
+        if subject.chosen_job is not None:
+            chosen = adapter_file(self._home.path_of("job", subject.chosen_job), subject.chosen_step)
+            if chosen is not None:
+                return chosen
+        rows = self._database.rows(
+            "select number from jobs where subject_id = ? and state = 'done' order by number desc", (id,)
+        )
+        for row in rows:
+            file = adapter_file(self._home.path_of("job", f"job-{row['number']}"), None)
+            if file is not None:
+                return file
+        return None
 
     def choose(self, id: str, job_id: str, step: int | None) -> None:
-        """Let a checkpoint of one of its trainings stand for it; ``step`` None: that training's end."""
-        raise NotImplementedError
+        """Let a checkpoint of one of its trainings stand for it; ``step`` None: that training's end.
+
+        Raises:
+            StudioError: the training is not the subject's, or has no such checkpoint.
+        """
+        subject = self._undeleted(id)
+        number = self._home.check_id("job", job_id).removeprefix("job-")
+        found = self._database.row("select 1 from jobs where number = ? and subject_id = ?", (number, id))
+        if not found or adapter_file(self._home.path_of("job", job_id), step) is None:
+            what = "its last step" if step is None else f"step {step}"
+            raise StudioError(f"{subject.name} has no checkpoint of {what} in {job_id}. Load the page again.")
+        with self._database.transaction() as connection:
+            connection.execute("update subjects set chosen_job = ?, chosen_step = ? where id = ?", (job_id, step, id))
+            self._touch(connection, id)
+
+    def _insert(self, name: str, noun: str, trigger: str, base: str) -> Subject:
+        """A new row and folder. The folder is made first: its name says whether the id is free."""
+        word, known = check_trigger(trigger), self._check_base(base)
+        self._database.check_writable()
+        start, number = slug(name or noun), 1
+        while True:
+            id = f"{start}-{number}"
+            number += 1
+            try:
+                self._home.path_of("subject", id).mkdir(mode=0o700)
+            except FileExistsError:
+                continue
+            now = time.time()
+            named = name or (self._free_name(noun) if noun else "")
+            try:
+                with self._database.transaction() as connection:
+                    connection.execute(
+                        "insert into subjects (id, name, class_noun, trigger, base, created, worked_on) "
+                        "values (?, ?, ?, ?, ?, ?, ?)",
+                        (id, named, noun, word, known, now, now),
+                    )
+            except sqlite3.IntegrityError:  # it is in the trash
+                self._home.path_of("subject", id).rmdir()
+                continue
+            return self.get(id)
+
+    def _free_name(self, noun: str) -> str:
+        """The noun and the smallest number that no subject has."""
+        taken = {row["name"] for row in self._database.rows("select name from subjects")}
+        return next(f"{noun} {n}" for n in range(1, len(taken) + 2) if f"{noun} {n}" not in taken)
+
+    def _add(self, subject: Subject, paths: Sequence[Path]) -> "list[str]":
+        self._database.check_writable()
+        with self._one_at_a_time:
+            rows = self._database.rows("select name, digest from photos where subject_id = ?", (subject.id,))
+            known = {row["digest"]: row["name"] for row in rows}
+            first = max((int(row["name"].removesuffix(".jpg")) for row in rows), default=0) + 1
+            stored, refused = store_photos(paths, self._photo_folder(subject.id), first)
+            fresh = []
+            for photo in stored:
+                if photo.digest in known:
+                    (self._photo_folder(subject.id) / photo.name).unlink(missing_ok=True)
+                    twin = int(known[photo.digest].removesuffix(".jpg"))
+                    refused.append(f"{photo.given_name} is there already: it is photo {twin}.")
+                else:
+                    fresh.append(photo)
+            self._note(subject.id, fresh)
+            if fresh:
+                self._check(subject)
+        return refused
+
+    def _note(self, id: str, photos: Sequence[Stored]) -> None:
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "insert into photos (subject_id, name, given_name, width, height, digest, findings) "
+                "values (?, ?, ?, ?, ?, ?, '[]')",
+                [(id, p.name, p.given_name, p.width, p.height, p.digest) for p in photos],
+            )
+            self._touch(connection, id)
+
+    def _check(self, subject: Subject) -> None:
+        """Look at all photos of a subject: which are alike is about two of them."""
+        found = photo_check.check(self._photo_folder(subject.id), self._resolution_of(subject.base))
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "update photos set findings = ? where subject_id = ? and name = ?",
+                [(json.dumps(findings), subject.id, name) for name, findings in found.items()],
+            )
+
+    def _findings(self, id: str) -> dict[str, photo_check.Findings]:
+        rows = self._database.rows("select name, findings from photos where subject_id = ?", (id,))
+        return {row["name"]: tuple(json.loads(row["findings"])) for row in rows}
+
+    def _forget(self, id: str) -> None:
+        """Delete a subject for good: rows, photos, trainings, pictures."""
+        row = self._database.row("select trashed from subjects where id = ?", (id,))
+        jobs = self._database.rows("select number from jobs where subject_id = ?", (id,))
+        folders = [*self._places(id, ""), self._home.media_of("pictures", id)]
+        for job in (f"job-{found['number']}" for found in jobs):
+            folders += [self._home.path_of("job", job), self._home.media_of("previews", job)]
+        for export in self._database.rows("select number from exports where subject_id = ?", (id,)):
+            folders.append(self._home.path_of("export", f"export-{export['number']}"))
+        if row is not None and row["trashed"]:
+            folders.append(self._home.trash / row["trashed"])
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        with self._database.transaction() as connection:
+            connection.execute("delete from subjects where id = ?", (id,))
+
+    def _places(self, id: str, trashed: str) -> dict[Path, Path]:
+        """Where a subject's photos lie, and where in the trash they go."""
+        trash = self._home.trash / trashed
+        return {
+            self._home.path_of("subject", id): trash / "subject",
+            self._home.media / "photos" / id: trash / "shown",
+            self._home.media / "thumbs" / id: trash / "thumbs",
+        }
+
+    @staticmethod
+    def _move(places: dict[Path, Path]) -> None:
+        for source, target in places.items():
+            if source.is_dir() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                source.replace(target)
+
+    def _undeleted(self, id: str) -> Subject:
+        subject = self.get(id)
+        if subject.deleted is not None:
+            raise StudioError(f"{subject.name} is in the trash. Restore it first.")
+        self._database.check_writable()
+        return subject
+
+    def _check_base(self, base: str) -> str:
+        known = list(self._bases())
+        if base not in known:
+            raise StudioError(
+                f"The base model {str(base)[:80]!r} is not in the studio; it has {', '.join(known)}. Add it first."
+            )
+        return base
+
+    def _photo_folder(self, id: str) -> Path:
+        return self._home.path_of("subject", id) / "photos"
+
+    @staticmethod
+    def _touch(connection: sqlite3.Connection, id: str) -> None:
+        connection.execute("update subjects set worked_on = ? where id = ?", (time.time(), id))
+
+
+def _subject(row: sqlite3.Row) -> Subject:
+    names = ("id", "name", "class_noun", "trigger", "base", "created", "deleted", "chosen_job", "chosen_step")
+    return Subject(**{name: row[name] for name in names})

@@ -78,6 +78,17 @@ class PreviewReady:
 
 
 @dataclass(frozen=True)
+class Saving:
+    """A checkpoint is about to be written. ``write_adapter`` writes the adapter of this step, as it would be published.
+
+    A listener that keeps adapters does so before the checkpoint is there: a run that goes on from it has them all.
+    """
+
+    step: int
+    write_adapter: Callable[[Path], None]
+
+
+@dataclass(frozen=True)
 class Saved:
     """A checkpoint folder is complete."""
 
@@ -94,7 +105,7 @@ class Finished:
     stopped: bool
 
 
-Event = Note | ClassImages | RunStarted | Planned | StepDone | PreviewReady | Saved | Finished
+Event = Note | ClassImages | RunStarted | Planned | StepDone | PreviewReady | Saving | Saved | Finished
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
 

@@ -136,27 +136,31 @@ class StatusFile:
     def __call__(self, event: Event) -> None:
         match event:
             case Note(message):
-                self._write(message=message)
+                self.say(message=message)
             case ClassImages(done, total):
-                self._write(message=f"making class images: {done} of {total}")
+                self.say(message=f"making class images: {done} of {total}")
             case RunStarted():
-                self._write(state="training", step=event.step, message="")
+                self.say(state="training", step=event.step, message="")
             case StepDone():
                 left = round(event.seconds_left, 1)
-                self._write(state="training", step=event.step, loss=_number(event.loss), seconds_left=left)
+                self.say(state="training", step=event.step, loss=_number(event.loss), seconds_left=left)
             case Saved():
-                self._write(state="training")
+                self.say(state="training")
             case Finished(step, _, stopped):
-                self._write(state="stopped" if stopped else "done", step=step, seconds_left=0)
+                self.say(state="stopped" if stopped else "done", step=step, seconds_left=0)
 
-    def failed(self, message: str) -> None:
-        """Say why the run ended; in a folder that was refused because it is somebody else's, nothing is written."""
+    def failed(self, message: str, **facts: Any) -> None:
+        """Say why the run ended, and what else is known of that.
+
+        In a folder that was refused because it is somebody else's, nothing is written.
+        """
         folder = self._path.parent
         ours = self._path.exists() or (folder / CONFIG).is_file()
         if folder.is_dir() and (ours or not any(folder.iterdir())):
-            self._write(state="failed", message=message)
+            self.say(state="failed", message=message, **facts)
 
-    def _write(self, **changes: Any) -> None:
+    def say(self, **changes: Any) -> None:
+        """Change what the file says, or add to it."""
         self._status.update(changes)
         if self._path.parent.is_dir():
             # Renamed into place so that no reader sees half of it; not flushed to the disk, as it is written every

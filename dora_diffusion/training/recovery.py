@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from dora_diffusion.config import TrainConfig
-from dora_diffusion.errors import MachineError
+from dora_diffusion.errors import OutOfMemoryError
 from dora_diffusion.inference.out_of_memory import is_out_of_memory, on_device
 from dora_diffusion.training import remedies
 from dora_diffusion.training.checkpoint import Progress
@@ -55,7 +55,7 @@ class Recovery:
         """Do step ``progress.step``.
 
         Raises:
-            MachineError: the memory does not suffice; the message lists what to change, the cheapest first.
+            OutOfMemoryError: the memory does not suffice; the message lists what to change, the cheapest first.
         """
         while True:
             self._update_began = False
@@ -80,7 +80,7 @@ class Recovery:
             torch.cuda.empty_cache()
         change = self._next_change() if self._config.run.auto_memory and self._alone else None
         if change is None or not self._undo():
-            raise MachineError(self._message())
+            raise OutOfMemoryError(self._message())
         self._on_change()
         self._tell(Note(f"Step {self._progress.step + 1} ran out of memory and is done again; {change()}"))
 

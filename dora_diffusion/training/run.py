@@ -27,6 +27,7 @@ from dora_diffusion.training.events import (
     PreviewReady,
     RunStarted,
     Saved,
+    Saving,
     ShouldStop,
     StepDone,
     StoppedEarlyError,
@@ -305,28 +306,33 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _save(self, name: str) -> None:
+        self.tell(Saving(self.progress.step, self._write_adapter))
         path = save_checkpoint(self.folder.path, self.progress, self.config.run.checkpoints_total_limit, name)
         self.tell(Saved(self.progress.step, path))
 
     def _finish(self, stopped: bool) -> None:
         self._checkpoint(CHECKPOINT if stopped or self._checkpoint_is_due() else FINAL)
         if self.accelerator.is_main_process:
-            data = self.config.data
-            metadata = {
-                "step": str(self.progress.step),
-                "instance_prompt": data.prompt(),
-                "trigger": data.trigger,
-                "class_noun": data.class_noun or "",
-                "resolution": str(data.resolution or self.base.native_resolution),
-                **self.base.schedule_facts(),
-            }
-            if (published := published_as(self.progress)) is not None:
-                metadata["weights"] = published
-            with published_weights(self.progress):
-                state = self.progress.adapter.state(self.base.name, metadata)
             write_card(self.folder.path, self.config, self.base, self.progress.step)
             # Last, because this file is what makes a run a finished one.
-            FORMATS.load("diffusers").write(state, self.folder.path / WEIGHTS_NAME)
+            self._write_adapter(self.folder.path / WEIGHTS_NAME)
             self.tell(Finished(self.progress.step, self.folder.path / WEIGHTS_NAME, stopped))
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
+
+    def _write_adapter(self, path: Path) -> None:
+        """Write the adapter as it is now, for others to load."""
+        data = self.config.data
+        metadata = {
+            "step": str(self.progress.step),
+            "instance_prompt": data.prompt(),
+            "trigger": data.trigger,
+            "class_noun": data.class_noun or "",
+            "resolution": str(data.resolution or self.base.native_resolution),
+            **self.base.schedule_facts(),
+        }
+        if (published := published_as(self.progress)) is not None:
+            metadata["weights"] = published
+        with published_weights(self.progress):
+            state = self.progress.adapter.state(self.base.name, metadata)
+        FORMATS.load("diffusers").write(state, path)

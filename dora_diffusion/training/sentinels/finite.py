@@ -2,7 +2,7 @@
 
 import math
 
-from dora_diffusion.errors import TrainingError
+from dora_diffusion.errors import UnstableError
 from dora_diffusion.formats.checkpoint_folders import checkpoints
 from dora_diffusion.training.events import Note
 from dora_diffusion.training.sentinels.sentinel import Sentinel
@@ -23,7 +23,7 @@ class Finite(Sentinel):
         record.skipped_in_a_row += 1
         what = "loss" if not math.isfinite(losses.total) else "gradient"
         if record.skipped_in_a_row >= LIMIT:
-            raise TrainingError(self._message(what))
+            raise UnstableError(self._message(what))
         message = f"the {what} is not finite; the step is left out ({record.skipped} so far)."
         self.watched.tell(Note(f"Step {self.progress.step}: {message}"))
 
