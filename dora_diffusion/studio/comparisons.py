@@ -102,7 +102,7 @@ class Comparisons:
         for i, seed in enumerate(rows):
             for k, (_, change) in enumerate(columns):
                 wanted = {**({} if seed is None else {"seed": seed}), **change}
-                cells.append(Cell(i, k, self._pictures.looked_up(_changed(shared, wanted)).order))
+                cells.append(Cell(i, k, self._pictures.looked_up(replace(shared, **wanted)).order))
         return Grid(
             f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}",
             mode,
@@ -205,12 +205,6 @@ def _columns(mode: Mode, values: Sequence[float]) -> list[tuple[str, dict[str, A
         return [(f"strength {value:g}", {"strength": value}) for value in given]
     name = "seed" if mode == "seeds" else "step"
     return [(f"{name} {value:g}" if value % 1 else f"{name} {int(value)}", {name: value}) for value in given]
-
-
-def _changed(order: Order, wanted: dict[str, Any]) -> Order:
-    """``order`` with what a row and a column change in it; where that is a seed, whole numbers are whole."""
-    seed = wanted.get("seed", order.seed)
-    return decided(replace(order, **{**wanted, "seed": int(seed) if seed == seed // 1 else seed}))
 
 
 def _files(folder: Path, cell: Cell) -> tuple[Path, Path]:

@@ -1,13 +1,25 @@
 """What a training will take, told before it starts: from trainings that were done here, else from two steps of it."""
 
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from hashlib import blake2b
+from statistics import median
 
+from dora_diffusion import __version__
+from dora_diffusion.config import TrainConfig
+from dora_diffusion.errors import StudioError
+from dora_diffusion.machine import memory
+from dora_diffusion.studio.bases import Bases
+from dora_diffusion.studio.database import Database
 from dora_diffusion.studio.workshop import Workshop
 
-if TYPE_CHECKING:
-    from dora_diffusion.config import TrainConfig
-    from dora_diffusion.studio.database import Database
+MOST_RECENT = 20  # trainings that an estimate is made from
+# What changes neither time nor memory of a step.
+_NO_MATTER = {"output_dir", "seed", "max_train_steps", "overwrite", "resume_from_checkpoint", "validation_prompt"}
 
 
 @dataclass(frozen=True)
@@ -15,8 +27,8 @@ class Estimate:
     """Time and memory.
 
     Args:
-        seconds: of the whole training, loading and previews included where that was measured.
-        memory_gib: at its peak, of ``total_gib``.
+        seconds: of the whole training, with loading and what else was measured.
+        memory_gib: at its peak, of ``total_gib``; 0 where it is not known.
         source: "12 earlier trainings here" or "a two-step measurement".
     """
 
@@ -28,31 +40,155 @@ class Estimate:
     @property
     def words(self) -> str:
         """ "about 3 min, 7.2 GiB of 24 GiB"."""
-        raise NotImplementedError
+        if not self.memory_gib:
+            return _time(self.seconds)
+        of = f" of {self.total_gib:.0f} GiB" if self.total_gib else ""
+        return f"{_time(self.seconds)}, {self.memory_gib:.1f} GiB{of}"
 
     @property
     def fits(self) -> bool:
-        """Whether the memory suffices."""
-        return self.memory_gib <= self.total_gib
+        """Whether the memory suffices, as far as is known."""
+        return not self.total_gib or self.memory_gib <= self.total_gib
 
 
 class Estimates:
     """Tells what trainings take."""
 
-    def __init__(self, db: "Database", workshop: Workshop):
-        self.workshop = workshop
+    def __init__(self, database: Database, bases: Bases, workshop: Workshop):
+        self._database, self._bases, self._workshop = database, bases, workshop
+        self._guard = threading.Lock()
+        self._measuring: set[str] = set()
+        self._failed: set[str] = set()
+        self._one_at_a_time = threading.Lock()
 
-    def of(self, config: "TrainConfig") -> Estimate | None:
-        """What a training with this config (``jobs.config(...)``) takes; None while it is being measured.
+    def of(self, config: TrainConfig) -> Estimate | None:
+        """What a training with this config (``jobs.config(...)``) takes; None while that is not known.
 
-        Never waits: a measurement that is needed is begun in the background, and asked for again it is there.
+        Never waits: a measurement that is needed is begun in the background, and asked for again it is there. While
+        something is trained none is begun: it would take the memory from it.
         """
-        raise NotImplementedError
+        known = self._from_jobs(config) or self._from_measurement(config)
+        if known is None:
+            self._begin(config)
+        return known
 
-    def measure(self, config: "TrainConfig") -> Estimate:
+    def measure(self, config: TrainConfig) -> Estimate:
         """The same, and waits for it.
 
         Raises:
             StudioError: the two steps failed; the message says why.
         """
-        raise NotImplementedError
+        known = self._from_jobs(config) or self._from_measurement(config)
+        if known is not None:
+            return known
+        # In a process of its own: its peak is the training's, and nobody's picture waits for it.
+        with self._one_at_a_time:
+            workshop = self._workshop.sibling({})
+            try:
+                found = workshop.call("plan", {"config": _as_json(config)})
+            finally:
+                workshop.close()
+        key = self._key(config)
+        rows = [(key, found["step_s"]), (f"{key} loading", found["loading_s"])]
+        with self._database.transaction() as connection:
+            for name, seconds in rows:
+                connection.execute(
+                    "insert or replace into measurements (key, created, seconds, memory_gib, total_gib, device) "
+                    "values (?, ?, ?, ?, ?, ?)",
+                    [name, time.time(), seconds, found["peak_gib"], found["total_gib"], found["device"]],
+                )
+        measured = self._from_measurement(config)
+        assert measured is not None
+        return measured
+
+    def _from_jobs(self, config: TrainConfig) -> Estimate | None:
+        """From the finished trainings with the same base, size and batch."""
+        run = config.run
+        rows = self._database.rows(
+            "select total, step_ms, seconds, memory_gib, device from jobs where state = 'done' and base = ? "
+            "and resolution = ? and batch = ? and step_ms > 0 order by number desc limit ?",
+            [
+                config.model.pretrained_model_name_or_path,
+                self._resolution(config),
+                run.train_batch_size * run.gradient_accumulation_steps,
+                MOST_RECENT,
+            ],
+        )
+        if not rows:
+            return None
+        step_s = median(row["step_ms"] for row in rows) / 1000
+        besides = median(max(0.0, row["seconds"] - row["total"] * row["step_ms"] / 1000) for row in rows)
+        plural = "s" if len(rows) > 1 else ""
+        return Estimate(
+            besides + step_s * run.max_train_steps,
+            max((row["memory_gib"] or 0.0 for row in rows), default=0.0),
+            self._total(rows),
+            f"{len(rows)} earlier training{plural} here",
+        )
+
+    def _from_measurement(self, config: TrainConfig) -> Estimate | None:
+        key = self._key(config)
+        row = self._database.row("select * from measurements where key = ?", [key])
+        loading = self._database.row("select seconds from measurements where key = ?", [f"{key} loading"])
+        if row is None or loading is None:
+            return None
+        seconds = loading["seconds"] + row["seconds"] * config.run.max_train_steps
+        return Estimate(seconds, row["memory_gib"], row["total_gib"], "a two-step measurement")
+
+    def _begin(self, config: TrainConfig) -> None:
+        key = self._key(config)
+        busy = self._database.row("select 1 from jobs where state in ('starting', 'running', 'saving') limit 1")
+        with self._guard:
+            if busy or self._database.read_only or key in self._measuring | self._failed:
+                return
+            self._measuring.add(key)
+
+        def go() -> None:
+            try:
+                self.measure(config)
+            except StudioError:  # asked for again it would fail again; who wants to know calls ``measure``
+                self._failed.add(key)
+            finally:
+                with self._guard:
+                    self._measuring.discard(key)
+
+        threading.Thread(target=go, name="estimate", daemon=True).start()
+
+    def _key(self, config: TrainConfig) -> str:
+        """What a measurement is remembered under: everything that a step's time and memory may depend on."""
+        facts = _as_json(config)
+        for name in ("data", "run"):
+            facts[name] = {key: value for key, value in facts[name].items() if key not in _NO_MATTER}
+        for name in ("instance_data_dir", "instance_prompt", "trigger", "class_noun", "mask_data_dir"):
+            facts["data"].pop(name, None)
+        digest = blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
+        return f"plan {config.model.pretrained_model_name_or_path} {self._resolution(config)} {digest} {__version__}"
+
+    def _resolution(self, config: TrainConfig) -> int:
+        if config.data.resolution:
+            return config.data.resolution
+        base = self._bases.called(config.model.pretrained_model_name_or_path)
+        return base.size if base else 512
+
+    def _total(self, rows: Sequence[sqlite3.Row]) -> float:
+        """Memory of the device that the newest of them ran on, in GiB; 0 where it is not known."""
+        device = str(rows[0]["device"])
+        if device.startswith("cpu"):
+            return memory().total_gib
+        row = self._database.row(
+            "select total_gib from measurements where device = ? and total_gib > 0 order by created desc limit 1",
+            [device],
+        )
+        return float(row["total_gib"]) if row else 0.0
+
+
+def _as_json(config: TrainConfig) -> dict[str, dict[str, object]]:
+    """What was given and what a preset says, for another process."""
+    facts: dict[str, dict[str, object]] = json.loads(config.model_dump_json(exclude={"preset"}))
+    return facts
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 90 * 60 else f"about {seconds / 3600:.1f} h"

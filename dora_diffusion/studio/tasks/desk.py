@@ -35,7 +35,7 @@ class Desk:
 
     @contextmanager
     def order(self, stop: threading.Event, tell: Tell) -> Iterator[None]:
-        """Within the block this order is in hand; warnings of the package are told as notes."""
+        """Within the block this order is in hand; warnings of the package are told too."""
         self._stop, self._tell = stop, tell
         notes = _Notes(tell)
         logger = logging.getLogger("dora_diffusion")
@@ -100,4 +100,4 @@ class _Notes(logging.Handler):
         self._say = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._say("note", text=record.getMessage())
+        self._say("warning", text=record.getMessage())

@@ -1,0 +1,88 @@
+"""What can be exported, in words: what each file is for, and what it cannot do. Proofs are made on each file."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FormatNote:
+    """An export format in words.
+
+    Args:
+        name: as registered, or "merged" (a diffusers folder, zipped) and "merged_checkpoint" (one file).
+        what: what kind of file it is.
+        readers: the programs that read it right.
+        cannot: what it does not carry, or who reads it wrong.
+        takes_rank, takes_strength: which settings mean something for it.
+    """
+
+    name: str
+    what: str
+    readers: tuple[str, ...]
+    cannot: str
+    takes_rank: bool = False
+    takes_strength: bool = False
+
+
+MERGED_FOLDER, MERGED_FILE = "merged", "merged_checkpoint"
+MERGED = (MERGED_FOLDER, MERGED_FILE)
+
+# docs/compatibility.md has the measurements behind each.
+FORMATS_IN_WORDS = (
+    FormatNote(
+        "comfyui",
+        "An adapter file, a few megabytes.",
+        ("ComfyUI", "Forge"),
+        "diffusers and A1111 do not read it right: its numbers undo what ComfyUI does with a DoRA.",
+    ),
+    FormatNote(
+        "diffusers",
+        "An adapter file as diffusers loads it: pipe.load_lora_weights(file).",
+        ("diffusers",),
+        "ComfyUI, Forge and A1111 do not find its layers.",
+    ),
+    FormatNote(
+        "lora",
+        "A plain LoRA, the nearest there is: for programs that know no DoRA.",
+        ("ComfyUI", "Forge", "A1111", "diffusers", "LyCORIS", "sd-scripts"),
+        "It is not the DoRA itself: what a rank leaves out is told. sd-scripts lacks some layers of a full training.",
+        takes_rank=True,
+    ),
+    FormatNote(
+        MERGED_FILE,
+        "A whole model in one file with the subject in its weights.",
+        ("ComfyUI", "Forge", "A1111"),
+        "As large as the base; its strength is fixed. These programs know the published sizes alone, so not toybox.",
+        takes_strength=True,
+    ),
+    FormatNote(
+        MERGED_FOLDER,
+        "A whole model as a folder for diffusers, in one .zip.",
+        ("diffusers",),
+        "As large as the base; its strength is fixed.",
+        takes_strength=True,
+    ),
+    FormatNote(
+        "dual",
+        "One adapter file for two programs.",
+        ("diffusers", "ComfyUI"),
+        "Forge takes it for another model's and loads none of it.",
+    ),
+    FormatNote(
+        "kohya",
+        "An adapter file with the names that kohya's scripts began.",
+        ("LyCORIS",),
+        "ComfyUI, Forge and A1111 divide by another norm and draw something else; sd-scripts ignores its magnitudes.",
+    ),
+    FormatNote(
+        "diff",
+        "The whole differences of all changed layers.",
+        ("ComfyUI", "Forge", "A1111", "LyCORIS"),
+        "As large as the layers it changes; diffusers and sd-scripts do not read it.",
+    ),
+    FormatNote(
+        "peft",
+        "A folder for PEFT, one for each part of the model, in one .zip.",
+        ("PEFT",),
+        "Other programs do not read it.",
+    ),
+)
