@@ -74,7 +74,7 @@ def _open(studio: Studio, config: AppConfig, login: tuple[str, str] | None) -> t
 
     from dora_diffusion.studio.ui.guard import Guard
     from dora_diffusion.studio.ui.offline import fetch_nothing
-    from dora_diffusion.studio.ui.page import STYLES, build
+    from dora_diffusion.studio.ui.page import STYLES, build, theme
 
     fetch_nothing()
     gr.set_static_paths([studio.home.media])  # served where they lie: a copy of each picture and model is not made
@@ -90,7 +90,7 @@ def _open(studio: Studio, config: AppConfig, login: tuple[str, str] | None) -> t
             allowed_paths=[str(studio.home.media)],
             max_file_size="25mb",
             app_kwargs={"middleware": [Middleware(Guard), Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]},
-            theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
+            theme=theme(),
             css_paths=STYLES,
             run_history=False,
             enable_monitoring=False,

@@ -40,6 +40,26 @@ def build(studio: "Studio") -> gr.Blocks:
     return page
 
 
+def theme() -> gr.themes.Base:
+    """Gradio's own look in our colours and the computer's own letters, so that no font is fetched from anybody."""
+    look = gr.themes.Default(
+        primary_hue="indigo",
+        neutral_hue="slate",
+        radius_size="lg",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+    return look.set(
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_500",
+        button_primary_text_color="white",
+        button_primary_text_color_dark="white",
+        button_large_radius="*radius_lg",
+    )
+
+
 def _remember(shared: Shared, kept: gr.BrowserState) -> None:
     """The tab and the subject that this browser showed last are shown again."""
 

@@ -1,4 +1,4 @@
-"""What the shell of the page lends to every tab: the chosen subject, the clock, plain errors, the way to another tab."""
+"""What the shell of the page lends to every tab: the chosen subject, the clock, plain errors, other tabs."""
 
 import hashlib
 import json
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import gradio as gr
 
-from dora_diffusion.studio.ui.plain import plainly
+from dora_diffusion.errors import DoraError
+from dora_diffusion.studio.ui.plain import LOG, plainly
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.studio import Studio
@@ -28,7 +29,7 @@ Handler = Callable[..., Any]
 class Tab(Protocol):
     """One tab of the page, registered in ``registry.TABS``.
 
-    Its components have ids that begin with the tab's name in the registry ("create-prompt"), so that none is given twice.
+    Its components have ids that begin with the tab's name in the registry ("create-prompt"): none is given twice.
     """
 
     label: str
@@ -61,6 +62,7 @@ class Shared:
         checkpoint: hidden textbox with the checkpoint that Teach's "Try it now" wants drawn with in Create, written
             "job-3:200", or "" for the subject's own adapter; emptied when another subject is chosen.
         looks, followed: what ``on_tick`` and ``then_tick`` have noted, bound when all tabs are built.
+        faults: what went wrong in looks, and is in the log already.
     """
 
     studio: "Studio"
@@ -70,6 +72,7 @@ class Shared:
     checkpoint: gr.Textbox
     looks: list[Look] = field(default_factory=list)
     followed: list[Any] = field(default_factory=list)
+    faults: set[str] = field(default_factory=set)
 
     def plain(self, handler: Handler) -> Handler:
         """``handler`` with its errors as toasts in plain words; every handler of a page wears this."""
@@ -78,12 +81,13 @@ class Shared:
     def on_tick(
         self, fn: Handler, inputs: Sequence[Any] = (), outputs: Sequence[Any] = (), always: bool = False
     ) -> None:
-        """Keep ``outputs`` up to date: ``fn(*inputs)`` is called when the page opens, and whenever ``jobs.revision()`` or
-        an input has changed, looked at each second while something is active and every five seconds otherwise.
+        """Keep ``outputs`` up to date: ``fn(*inputs)`` is called when the page opens, and whenever ``jobs.revision()``
+        or an input has changed, looked at each second while something is active, every five seconds otherwise.
 
         ``fn`` returns one value for each output (a bare value for one). What equals the value that this page was sent
         last is not sent again, so ``fn`` need not care; it may return ``gr.skip()`` for an output. Never give it a
-        control that the user writes into as an output, unless to change its choices. It must answer within milliseconds.
+        control that the user writes into as an output, unless to change its choices. It must answer within
+        milliseconds; what it raises is logged, and its outputs stay as they are.
 
         ``always``: also when nothing has changed (for what the revision does not count).
         """
@@ -123,13 +127,24 @@ class Shared:
                 now[str(number)] = told
                 answer.extend(gr.skip() for _ in look.outputs)
                 continue
-            shown, sent = _unsent(_listed(look.fn(*given), len(look.outputs)), told["sent"])
+            shown, sent = _unsent(self._looked(look, given), told["sent"])
             now[str(number)] = {"at": at, "sent": sent}
             answer.extend(shown)
         interval = FAST_S if any(job.is_active for job in self.studio.jobs.current()) else SLOW_S
         clock = gr.skip() if seen.get("interval") == interval else gr.Timer(interval)
         now["interval"] = interval
         return [now if now != seen else gr.skip(), clock, *answer]
+
+    def _looked(self, look: Look, given: list[Any]) -> list[Any]:
+        """What one look says; one that fails says nothing, and the others go on."""
+        try:
+            return _listed(look.fn(*given), len(look.outputs))
+        except Exception as error:
+            fault = f"{type(error).__name__}: {error}"
+            if fault not in self.faults and not isinstance(error, DoraError):
+                self.faults.add(fault)  # once: it will come again with each tick
+                LOG.exception("a page cannot be kept up to date")
+            return [gr.skip()] * len(look.outputs)
 
 
 def _listed(returned: Any, count: int) -> list[Any]:

@@ -1,10 +1,12 @@
 """Teach: photos, what it is, how well; then Train, and what comes of it."""
 
+from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from dora_diffusion.errors import DoraError, StudioError
+from dora_diffusion.errors import DoraError
 from dora_diffusion.studio.ui.advanced import build_advanced, read
 from dora_diffusion.studio.ui.models import build_models, choices
 from dora_diffusion.studio.ui.photos import build_photos
@@ -40,14 +42,17 @@ class Teach:
                 base.render()
                 build_models(studio, shared, base)
                 overrides = build_advanced(studio, shared, trigger, quality)
+                fault = gr.HTML(elem_id="teach-fault")
                 with gr.Row():
-                    train = gr.Button("Train", elem_id="teach-train", variant="primary", size="lg", min_width=140)
-                    new = gr.Button("Start another subject", elem_id="teach-new", size="lg", min_width=140)
+                    train = gr.Button(
+                        "Train", elem_id="teach-train", variant="primary", size="lg", scale=2, min_width=160
+                    )
+                    new = gr.Button("New subject", elem_id="teach-new", size="lg", scale=1, min_width=120)
             with gr.Column(scale=6, min_width=300, elem_id="teach-progress", elem_classes="card"):
                 build_progress(studio, shared)
         _bind_words(studio, shared, words, quality)
         _bind_cost(studio, shared, base, quality, overrides, cost)
-        _bind_train(studio, shared, [*words, quality, overrides], train)
+        _bind_train(studio, shared, words, [quality, overrides], train, fault)
         new.click(lambda: "", None, shared.subject, **QUIET)
 
 
@@ -59,12 +64,12 @@ def _words(studio: "Studio") -> tuple[gr.Textbox, gr.Textbox, gr.Textbox, gr.Dro
     return (
         gr.Textbox(
             elem_id="teach-noun",
-            label="What is it?",
-            info="One or two words.",
+            label="In one or two words",
+            info="What a stranger would call it.",
             placeholder="teapot, dog, backpack",
             max_lines=1,
             max_length=60,
-            min_width=140,
+            min_width=190,
             render=False,
         ),
         gr.Textbox(
@@ -74,7 +79,7 @@ def _words(studio: "Studio") -> tuple[gr.Textbox, gr.Textbox, gr.Textbox, gr.Dro
             placeholder="My teapot",
             max_lines=1,
             max_length=80,
-            min_width=140,
+            min_width=190,
             render=False,
         ),
         gr.Textbox(
@@ -135,24 +140,26 @@ def _bind_words(studio: "Studio", shared: Shared, words: tuple[Any, ...], qualit
         known = studio.jobs.qualities(subject.base)
         last = next(iter(studio.jobs.of_subject(subject_id)), None)
         how = last.quality if last is not None and last.quality in known else _usual(known)
-        shown = gr.Radio(choices=_labels(known, {}), value=how)
+        shown = gr.Radio(choices=qualities_of(studio, subject_id, subject.base), value=how)
         return subject.class_noun, subject.name, subject.trigger, subject.base, shown
 
-    def other_base(base: str, how: str) -> Any:
+    def other_base(subject_id: str, base: str, how: str) -> Any:
         known = studio.jobs.qualities(base)
-        return gr.Radio(choices=_labels(known, {}), value=how if how in known else _usual(known))
+        offered = qualities_of(studio, subject_id, base)
+        return gr.Radio(choices=offered, value=how if how in known else _usual(known))
 
     noun, name, trigger, base = words
     shared.then_tick(shared.subject.change(shared.plain(load), shared.subject, [*words, quality], **QUIET))
     gr.on(
-        [noun.input, name.input, trigger.input, base.input],
+        # Pasted words are no input event to Gradio; leaving the field is one.
+        [noun.input, noun.blur, name.input, name.blur, trigger.input, trigger.blur, base.input],
         shared.plain(keep),
         [shared.subject, *words],
         None,
         trigger_mode="always_last",
         **QUIET,
     )
-    base.input(shared.plain(other_base), [base, quality], quality, **QUIET)
+    base.input(shared.plain(other_base), [shared.subject, base, quality], quality, **QUIET)
 
 
 def keep_words(studio: "Studio", subject_id: str, noun: str, name: str, trigger: str, base: str) -> None:
@@ -171,17 +178,31 @@ def _bind_cost(
     """What each quality costs, at its name; and what the changed settings make of it."""
 
     def look(subject_id: str, base_name: str, how: str, text: str) -> tuple[Any, str]:
-        known = studio.jobs.qualities(base_name)
-        if subject_id not in {subject.id for subject in studio.subjects.list()}:
-            return gr.Radio(choices=_labels(known, {})), ""
-        costs = {name: cost_of(studio, subject_id, name, {})[0] for name in known}
+        offered = gr.Radio(choices=qualities_of(studio, subject_id, base_name))
+        if not is_known(studio, subject_id):
+            return offered, ""
         words, fits = cost_of(studio, subject_id, how, read(text))
-        told = f"As it is set: {words}." if read(text) else ""
-        warned = "" if fits else "⚠ That is more memory than there is here: take a smaller resolution or batch."
-        return gr.Radio(choices=_labels(known, costs)), f'<p class="quiet" data-fits="{fits}">{told} {warned}</p>'
+        return offered, cost_html(words if read(text) else "", fits)
 
     # Measured in the background, which no revision counts.
     shared.on_tick(look, [shared.subject, base, quality, overrides], [quality, cost], always=True)
+
+
+def qualities_of(studio: "Studio", subject_id: str, base: str) -> list[tuple[str, str]]:
+    """What can be chosen, each with what it costs for this subject."""
+    known = studio.jobs.qualities(base)
+    costs = {}
+    if is_known(studio, subject_id):
+        costs = {name: cost_of(studio, subject_id, name, {})[0] for name in known}
+    return _labels(known, costs)
+
+
+def cost_html(words: str, fits: bool) -> str:
+    """What the changed settings cost, and a warning where they cannot work."""
+    told = f"With your changes: {words}." if words else ""
+    warned = "" if fits else "⚠ That is more memory than there is here: take a smaller resolution or batch."
+    said = " ".join(filter(None, (escape(told), warned)))
+    return f'<p class="quiet" data-fits="{str(fits).lower()}">{said}</p>' if said else ""
 
 
 def cost_of(studio: "Studio", subject_id: str, quality: str, overrides: dict[str, Any]) -> tuple[str, bool]:
@@ -195,24 +216,42 @@ def cost_of(studio: "Studio", subject_id: str, quality: str, overrides: dict[str
     return estimate.words, estimate.fits
 
 
-def _bind_train(studio: "Studio", shared: Shared, order: list[Any], train: gr.Button) -> None:
-    def check(subject_id: str, noun: str, *_: Any) -> list[Any]:
-        others = [gr.validate(True, "") for _ in _]
-        return [gr.validate(True, ""), gr.validate(bool(noun and noun.strip()), WHAT), *others]
-
-    def start(subject_id: str, noun: str, name: str, trigger: str, base: str, quality: str, overrides: str) -> None:
-        if not subject_id:
-            raise StudioError(NO_PHOTOS)
-        if any(not job.has_ended for job in studio.jobs.of_subject(subject_id)):
-            return  # a double click, or another page: one training
-        studio.subjects.update(subject_id, name=name or None, class_noun=noun, trigger=trigger or "sks", base=base)
-        studio.jobs.enqueue(subject_id, quality, read(overrides))
+def _bind_train(
+    studio: "Studio", shared: Shared, words: Sequence[Any], order: Sequence[Any], train: gr.Button, fault: gr.HTML
+) -> None:
+    def start(subject_id: str, noun: str, name: str, trigger: str, base: str, quality: str, overrides: str) -> str:
+        missing = what_is_missing(studio, subject_id, noun)
+        if missing:
+            return fault_html(missing)
+        if not any(not job.has_ended for job in studio.jobs.of_subject(subject_id)):
+            studio.subjects.update(subject_id, name=name or None, class_noun=noun, trigger=trigger or "sks", base=base)
+            studio.jobs.enqueue(subject_id, quality, read(overrides))
+        return ""  # a double click, or another page: one training
 
     def look(subject_id: str) -> gr.Button:
-        jobs = [job for job in studio.jobs.list() if job.subject_id == subject_id]
+        if not is_known(studio, subject_id):
+            return gr.Button("Train", interactive=True)
+        jobs = studio.jobs.of_subject(subject_id)
         busy = any(not job.has_ended for job in jobs)
         return gr.Button("Train again" if jobs and not busy else "Train", interactive=not busy)
 
     shared.on_tick(look, [shared.subject], [train])
-    pressed = train.click(shared.plain(start), [shared.subject, *order], None, validator=check, **PROMPT)
-    shared.then_tick(pressed)
+    shared.then_tick(train.click(shared.plain(start), [shared.subject, *words, *order], fault, **PROMPT))
+    gr.on([words[0].input, shared.subject.change], lambda: "", None, fault, **QUIET)
+
+
+def is_known(studio: "Studio", subject_id: str) -> bool:
+    """Whether there is such a subject; the browser may remember one that was deleted."""
+    return subject_id in {subject.id for subject in studio.subjects.list()}
+
+
+def what_is_missing(studio: "Studio", subject_id: str, noun: str) -> str:
+    """What a training cannot begin without, in words; empty when all is there."""
+    if not subject_id or not studio.subjects.photos(subject_id):
+        return NO_PHOTOS
+    return "" if noun and noun.strip() else WHAT
+
+
+def fault_html(words: str) -> str:
+    """What must be done first, beside the button that wants it."""
+    return f'<p class="fault" role="alert">✗ {escape(words)}</p>'
