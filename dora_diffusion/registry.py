@@ -160,5 +160,9 @@ TABS = Registry(
     "tab of the studio",
     {
         "teach": "dora_diffusion.studio.ui.teach:TEACH",
+        "create": "dora_diffusion.studio.ui.create:CREATE",
+        "compare": "dora_diffusion.studio.ui.compare:COMPARE",
+        "subjects": "dora_diffusion.studio.ui.subjects:SUBJECTS",
+        "export": "dora_diffusion.studio.ui.export:EXPORT",
     },
 )

@@ -70,13 +70,13 @@ def inserted(prompt: str, subject: Named) -> str:
     """``prompt`` with the subject in it: a misspelt trigger is mended, else the words are put where they read best."""
     if mentioned(prompt, subject):
         return prompt
+    misspelt = misspelt_trigger(prompt, subject)
+    if misspelt:
+        return re.sub(_whole(re.escape(misspelt)), lambda _: subject.trigger, prompt, count=1)
     words, noun = _words(subject), re.escape(subject.class_noun.strip())
     name = _whole(r"\s+".join(map(re.escape, subject.name.split())))
     if subject.name.strip() and re.search(name, prompt, re.I):
         return re.sub(name, lambda _: words, prompt, count=1, flags=re.I)
-    misspelt = misspelt_trigger(prompt, subject)
-    if misspelt:
-        return re.sub(_whole(re.escape(misspelt)), lambda _: subject.trigger, prompt, count=1)
     # "a photo of a teapot" means the subject; "a photo of sks teapot" is how it was taught.
     with_noun = rf"(?:(?<!\w)(?:an?|the|my)\s+)?{_whole(noun)}"
     if noun and re.search(with_noun, prompt, re.I):

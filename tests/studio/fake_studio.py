@@ -63,6 +63,7 @@ class FakeSubjects:
         self._home, self._touch = home, touch
         self.known: dict[str, Subject] = {}
         self.findings: dict[str, tuple[str, ...]] = {}
+        self.adapters: dict[str, Path] = {}
 
     def _folder(self, id: str) -> Path:
         return self._home.media_of("photos", id)
@@ -128,14 +129,18 @@ class FakeSubjects:
         return self.update(id, name=name)
 
     def delete(self, id: str, typed_name: str) -> None:
+        if typed_name != self.get(id).name:
+            raise StudioError(f"Type the name {self.get(id).name!r} to delete it; got {typed_name!r}.")
         self.update(id, deleted=1.0)
 
     def restore(self, id: str) -> Subject:
         self.known[id] = replace(self.get(id), deleted=None)
+        self._touch()
         return self.known[id]
 
     def adapter(self, id: str) -> Path | None:
-        return None
+        self.get(id)
+        return self.adapters.get(id)
 
     def choose(self, id: str, job_id: str, step: int | None) -> None:
         self.update(id, chosen_job=job_id, chosen_step=step)
@@ -248,6 +253,12 @@ class FakeBases:
         if name == "/models/good":
             return BaseCheck(True, "A Stable Diffusion 1.5 model.", Base(name, "good", "sd1", "folder", 512, False, ""))
         return BaseCheck(False, f"{name} has no model_index.json.")
+
+    def get(self, name: str) -> Base:
+        found = [base for base in self.known if base.name == name]
+        if not found:
+            raise StudioError(f"There is no base model {name!r} here.")
+        return found[0]
 
     def add(self, name: str, download: bool = False, stop: Any = None) -> Base:
         found = self.check(name)

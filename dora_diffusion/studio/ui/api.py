@@ -471,7 +471,8 @@ class Api:
         Returns:
             The file, and what each reader makes of it. A file that a reader gets wrong is refused, and none is left.
         """
-        export = self.studio.exports.export(subject, format, precision, strength, job, step, rank)
+        settings: dict[str, Any] = {"precision": precision, "strength": strength, "rank": rank}
+        export = self.studio.exports.export(subject, format, job_id=job, step=step, **settings)
         return file(export.path), export_details(export)
 
     def add_base(self, name: str, download: bool = False) -> Base:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gradio as gr
 
 from dora_diffusion.errors import DoraError
+from dora_diffusion.studio.ui.line import Line
 from dora_diffusion.studio.ui.plain import LOG, plainly
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class Shared:
             Its value comes from the browser, so it is checked like any other text.
         checkpoint: hidden textbox with the checkpoint that Teach's "Try it now" wants drawn with in Create, written
             "job-3:200", or "" for the subject's own adapter; emptied when another subject is chosen.
+        line: the orders of all pages that draw or export.
         looks, followed: what ``on_tick`` and ``then_tick`` have noted, bound when all tabs are built.
         faults: what went wrong in looks, and is in the log already.
     """
@@ -70,6 +72,7 @@ class Shared:
     tabs: gr.Tabs
     subject: gr.Textbox
     checkpoint: gr.Textbox
+    line: Line = field(default_factory=Line)
     looks: list[Look] = field(default_factory=list)
     followed: list[Any] = field(default_factory=list)
     faults: set[str] = field(default_factory=set)

@@ -118,7 +118,7 @@ def test_the_types_that_clients_are_told(studio: DrawingStudio) -> None:
         ("generate", {"subject": None, "prompt": "x", "strength": float("nan")}, "finite number"),
         ("generate", {"subject": None, "prompt": "x", "count": 9}, "1 to 8"),
         ("generate", {"subject": None, "prompt": ""}, "Write what the picture shall show"),
-        ("compare", {"subject": "teapot-1", "prompt": "x", "mode": "strengths", "values": [0.1] * 37}, "At most 36"),
+        ("compare", {"subject": "teapot-1", "prompt": "x", "mode": "strengths", "values": [0.1] * 37}, "at most 36"),
         ("compare", {"subject": "teapot-1", "prompt": "x", "mode": "faces"}, "'strengths'"),
         ("export", {"subject": "teapot-1", "format": "kohya", "precision": "fp8"}, "'fp16'"),
         ("export", {"subject": "teapot-1", "format": "kohya", "rank": 10**9}, "1024"),
@@ -151,7 +151,7 @@ def test_generate_orders_what_was_asked(call: Callable[..., Any], studio: Drawin
     order = studio.asked[-1][1]
     assert {name: getattr(order, name) for name in asked} == asked
     assert (order.subject_id, order.job_id, order.num_images) == ("teapot-1", "job-1", 2)
-    assert [Path(file["path"]).name for file in files] == ["7.png", "8.png"]
+    assert [Path(file["path"]).name for file in files] == ["00001-seed7.png", "00002-seed8.png"]
     assert [given["seed"] for given in settings] == [7, 8] and settings[0]["num_images"] == 1
 
 
@@ -162,13 +162,15 @@ def test_compare_tells_headers_and_cells(call: Callable[..., Any], studio: Drawi
     mode, order, values, seeds = studio.asked[-1][1]
     assert (mode, values, seeds, order.job_id) == ("strengths", (0, 0.5), (1, 2), "j-1")
     assert Path(grid["path"]).is_relative_to(studio.home.media)
-    assert told["columns"] == ["0", "0.5"] and [cell["strength"] for cell in told["cells"]] == [0, 0.5]
+    assert told["columns"] == ["strength 0", "strength 0.5"] and len(told["rows"]) == 2
+    assert [cell["strength"] for cell in told["cells"]] == [0, 0.5] * 2
 
 
 def test_export_tells_what_the_readers_said(call: Callable[..., Any], studio: DrawingStudio) -> None:
     file, told = call("export", subject="teapot-1", format="lora", precision="fp16", rank=8, job="job-1", step=20)
-    assert studio.asked[-1] == ("export", ("teapot-1", "lora", "fp16", 1.0, "job-1", 20, 8))
-    assert file["orig_name"] == "rex.safetensors" and told["verdicts"][0]["ok"] is True
+    asked = {"subject": "teapot-1", "format": "lora", "precision": "fp16", "strength": 1.0, "rank": 8}
+    assert studio.asked[-1] == ("export", {**asked, "job_id": "job-1", "step": 20})
+    assert file["orig_name"] == "teapot-1-lora.safetensors" and told["verdicts"][0]["ok"] is True
     assert "path" not in told  # gradio_client would take it for another file to download
 
 
@@ -349,10 +351,10 @@ def test_the_whole_way_by_gradio_client(client: Client, tmp_path: Path) -> None:
     assert told == {**job, "failure": None} and told["subject_id"] == subject["id"]
     assert client.predict(subject=subject["id"], api_name="/subject")["jobs"] == [told]
     files, settings = client.predict(subject=subject["id"], prompt="a dog", count=2, seed=3, api_name="/generate")
-    assert [Image.open(file).size for file in files] == [(8, 8), (8, 8)] and settings[1]["seed"] == 4
+    assert [Image.open(file).size for file in files] == [(128, 128), (128, 128)] and settings[1]["seed"] == 4
     assert Path(files[0]).is_relative_to(tmp_path)
-    file, proof = client.predict(subject=subject["id"], format="kohya", api_name="/export")
-    assert Path(file).name == "rex.safetensors" and proof["sha256"] == "ab" * 32
+    file, proof = client.predict(subject=subject["id"], format="comfyui", api_name="/export")
+    assert Path(file).stat().st_size == proof["size"] and Path(file).suffix == ".safetensors"
     with pytest.raises(AppError, match="There is no subject called '&'."):
         client.predict(subject="'&'", api_name="/subject")
 
@@ -393,10 +395,10 @@ def test_no_address_is_fetched_for_a_browser(served: Served) -> None:
 def test_mcp_lists_and_calls_the_tools(served: Served) -> None:
     import anyio
     from mcp import ClientSession
-    from mcp.client.streamable_http import streamablehttp_client
+    from mcp.client.streamable_http import streamable_http_client
 
     async def ask() -> None:
-        async with streamablehttp_client(f"{served.url}{mcp.ADDRESS}") as (read, write, _):
+        async with streamable_http_client(f"{served.url}{mcp.ADDRESS}") as (read, write, _):  # noqa: SIM117
             async with ClientSession(read, write) as session:
                 await session.initialize()
                 tools = {tool.name: tool for tool in (await session.list_tools()).tools}

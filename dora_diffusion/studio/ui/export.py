@@ -1,0 +1,264 @@
+"""Export: a subject as a file for another program, proved by that program's own rules before it can be downloaded."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from dora_diffusion.errors import DoraError, StudioError
+from dora_diffusion.studio.orders import MAX_STRENGTH
+from dora_diffusion.studio.ui.choices import Choices, checkpoints, trained
+from dora_diffusion.studio.ui.controls import choice
+from dora_diffusion.studio.ui.drawing import DRAW, behind, check_writable, state_line
+from dora_diffusion.studio.ui.export_html import earlier_html, formats_html, is_proved, result_html
+from dora_diffusion.studio.ui.html import asked, panel
+from dora_diffusion.studio.ui.line import Line, Ticket, Waiting, served
+from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
+from dora_diffusion.studio.workshop import StoppedError
+
+if TYPE_CHECKING:
+    from dora_diffusion.studio.exports import FormatNote
+    from dora_diffusion.studio.studio import Studio
+
+Parts = dict[str, Any]
+NAME = "export-state"
+IDLE = state_line(NAME, "idle", "The file is made, then read back by the rules of each program that it is for.")
+CURRENT = ""  # the checkpoint that stands for the subject
+PRECISIONS = [("fp32, exact", "fp32"), ("fp16, half the size", "fp16"), ("bf16, half the size", "bf16")]
+FORM = ("subject", "checkpoint", "format", "precision", "strength", "rank")
+
+
+class ExportTab:
+    """The tab that takes a subject away."""
+
+    label = "Export"
+
+    def build(self, studio: "Studio", shared: Shared) -> None:
+        actions = ExportActions(studio, shared.line)
+        formats = studio.exports.formats()
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=1, min_width=320, elem_classes="card"):
+                parts = _form(actions, formats)
+            with gr.Column(scale=1, min_width=320, elem_classes="card"):
+                parts["state"] = gr.HTML(IDLE, elem_id="export-state")
+                parts["result"] = gr.HTML(elem_id="export-shown")
+        with gr.Column(elem_classes="card"):
+            gr.Markdown("## What each format is for")
+            parts["table"] = gr.HTML(formats_html(formats, formats[0].name), elem_id="export-table")
+        with gr.Column(elem_classes="card"):
+            gr.Markdown("## Earlier exports")
+            parts["earlier"] = panel(elem_id="export-list")
+        parts["asks"] = gr.State("")
+        _bind(actions, shared, parts)
+
+
+def _form(actions: "ExportActions", formats: "list[FormatNote]") -> Parts:
+    subjects = actions.subjects()
+    parts: Parts = {}
+    parts["subject"] = choice(
+        subjects,
+        value=subjects[0][1] if subjects else None,
+        elem_id="export-subject",
+        label="Subject",
+        info="Only what was taught can be exported.",
+    )
+    parts["checkpoint"] = choice(
+        [("The one in use", CURRENT)],
+        value=CURRENT,
+        elem_id="export-checkpoint",
+        label="Checkpoint",
+    )
+    parts["format"] = gr.Radio(
+        [(f"{note.name}: {note.what}", note.name) for note in formats],
+        value=formats[0].name,
+        elem_id="export-format",
+        label="Format",
+        info="Who reads each, and what it lacks, is in the table below.",
+    )
+    with gr.Row():
+        parts["precision"] = choice(
+            PRECISIONS, value="fp32", elem_id="export-precision", label="Precision", filterable=False, min_width=140
+        )
+        parts["strength"] = gr.Slider(
+            0,
+            MAX_STRENGTH,
+            value=1.0,
+            step=0.05,
+            elem_id="export-strength",
+            label="Strength",
+            info="Merged into the model.",
+            visible=formats[0].takes_strength,
+            min_width=160,
+        )
+        parts["rank"] = gr.Number(
+            8,
+            elem_id="export-rank",
+            label="Rank",
+            info="Of the plain LoRA: more is nearer.",
+            precision=0,
+            minimum=1,
+            visible=formats[0].takes_rank,
+            min_width=140,
+        )
+    with gr.Row():
+        parts["export"] = gr.Button("Export and prove", elem_id="export-button", variant="primary", min_width=140)
+        parts["stop"] = gr.Button("Stop", elem_id="export-stop", variant="stop", interactive=False, min_width=100)
+    return parts
+
+
+def _bind(actions: "ExportActions", shared: Shared, parts: Parts) -> None:
+    plain = shared.plain
+    shared.on_tick(lambda: gr.Dropdown(choices=actions.subjects()), [], [parts["subject"]])
+    shared.on_tick(actions.checkpoints, [parts["subject"]], [parts["checkpoint"]])
+    shared.on_tick(actions.earlier, [parts["asks"]], [parts["earlier"]])
+    shared.subject.change(plain(actions.follow), shared.subject, parts["subject"], **QUIET)
+    parts["subject"].input(lambda value: value or gr.skip(), parts["subject"], shared.subject, **QUIET)
+    parts["subject"].change(lambda: CURRENT, None, parts["checkpoint"], **QUIET)
+    fields = [parts["strength"], parts["rank"], parts["table"]]
+    parts["format"].change(plain(actions.formatted), parts["format"], fields, **QUIET)
+    shown = [parts["state"], parts["result"], parts["stop"]]
+    form = [parts[name] for name in FORM]
+    shared.then_tick(parts["export"].click(plain(actions.export), form, shown, **DRAW))
+    parts["stop"].click(plain(actions.stop), None, parts["state"], **PROMPT)
+    pressed = parts["earlier"].click(plain(actions.press), None, [parts["asks"], parts["result"]], **PROMPT)
+    shared.then_tick(pressed)
+
+
+class ExportActions:
+    """The handlers of Export over one studio."""
+
+    def __init__(self, studio: "Studio", line: Line):
+        self._studio = studio
+        self._line = line
+
+    def subjects(self) -> Choices:
+        """What can be exported."""
+        return trained(self._studio)
+
+    def follow(self, subject_id: str) -> Any:
+        """The subject that was chosen on another tab, where it can be exported."""
+        return subject_id if subject_id in [value for _, value in self.subjects()] else gr.skip()
+
+    def checkpoints(self, subject_id: str | None) -> gr.Dropdown:
+        """The checkpoints of the chosen subject."""
+        found = [("The one in use", CURRENT)]
+        try:
+            steps = checkpoints(self._studio, subject_id) if subject_id else []
+        except StudioError:
+            steps = []
+        found.extend((f"{job.id}, step {step}", f"{job.id}@{step}") for job, step in steps)
+        return gr.Dropdown(choices=found)
+
+    def formatted(self, name: str) -> tuple[Any, ...]:
+        """The settings that a format takes, and the table with it marked."""
+        formats = self._studio.exports.formats()
+        note = next((note for note in formats if note.name == name), formats[0])
+        return (
+            gr.Slider(visible=note.takes_strength),
+            gr.Number(visible=note.takes_rank),
+            formats_html(formats, note.name),
+        )
+
+    def export(
+        self,
+        subject_id: str | None,
+        checkpoint: str | None,
+        format_name: str,
+        precision: str,
+        strength: float,
+        rank: float | None,
+        request: gr.Request,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Export, prove, and show what each reader makes of the file.
+
+        Yields: the line on how far it is, the result as HTML, the stop button.
+
+        Raises:
+            StudioError: it was refused; the reason is shown, and no file is left.
+        """
+        settings = {"strength": strength, "rank": int(rank) if rank else None, "precision": precision}
+        try:
+            check_writable(self._studio)
+            subject, job_id, step = self._chosen(subject_id, checkpoint)
+            yield state_line(NAME, "waiting", "Asking for the machine"), "", gr.Button(interactive=True)
+            settings |= {"job_id": job_id, "step": step}
+            yield from self._followed(subject, format_name, settings, str(request.session_hash))
+        except StoppedError:
+            yield state_line(NAME, "stopped", "Stopped; no file is left"), "", gr.Button(interactive=False)
+        except Exception as error:
+            words = f"Refused: {error}" if isinstance(error, DoraError) else "Not exported"
+            yield state_line(NAME, "failed", words), "", gr.Button(interactive=False)
+            raise
+
+    def _followed(
+        self, subject: str, format_name: str, settings: dict[str, Any], page: str
+    ) -> Iterator[tuple[Any, ...]]:
+        def work(ticket: Ticket, tell: Callable[[Any], None]) -> None:
+            tell(self._studio.exports.export(subject, format_name, on_note=tell, stop=ticket.stop, **settings))
+
+        last: Any = None
+        for event in served(self._line, page, work):
+            if isinstance(event, Waiting):
+                yield state_line(NAME, "waiting", behind(event.ahead)), gr.skip(), gr.skip()
+            elif isinstance(event, str):
+                yield state_line(NAME, "working", event), gr.skip(), gr.skip()
+            else:
+                last = event
+        if last is None:
+            yield state_line(NAME, "stopped", "Stopped; no file is left"), "", gr.Button(interactive=False)
+            return
+        proved = is_proved(last)
+        words = f"{last.path.name} is proved" if proved else f"{last.path.name} is not proved"
+        result = result_html(last, self._names().get(subject, subject))
+        yield state_line(NAME, "done" if proved else "failed", words), result, gr.Button(interactive=False)
+
+    def _chosen(self, subject_id: str | None, checkpoint: str | None) -> tuple[str, str | None, int | None]:
+        if not subject_id:
+            raise StudioError("Choose a subject first. Only what was taught can be exported.")
+        subject = self._studio.subjects.get(subject_id)
+        if not checkpoint:
+            return subject.id, None, None
+        known = {f"{job.id}@{step}": (job.id, step) for job, step in checkpoints(self._studio, subject.id)}
+        if checkpoint not in known:
+            raise StudioError(f"{subject.name} has no such checkpoint any more. Choose another one.")
+        return (subject.id, *known[checkpoint])
+
+    def stop(self, request: gr.Request) -> str:
+        """Stop what this page ordered; other pages' orders go on.
+
+        Raises:
+            StudioError: it ordered nothing.
+        """
+        if not self._line.stop(str(request.session_hash)):
+            raise StudioError("This page is not exporting anything, so there is nothing to stop.")
+        return state_line(NAME, "working", "Stopping")
+
+    def earlier(self, asks: str) -> str:
+        """HTML of the exports made so far."""
+        return earlier_html(self._studio.exports.list(), self._names(), asks)
+
+    def press(self, event: gr.EventData) -> tuple[Any, Any]:
+        """Show or delete an earlier export.
+
+        Returns: the export whose deletion is to be confirmed, the result as HTML.
+
+        Raises:
+            StudioError: it is gone.
+        """
+        wanted = asked(event)
+        do, export_id = wanted.get("do"), wanted.get("id", "")
+        if do == "show":
+            found = self._studio.exports.get(export_id)
+            return "", result_html(found, self._names().get(found.subject_id, found.subject_id))
+        if do == "delete":
+            return self._studio.exports.get(export_id).id, gr.skip()
+        if do == "delete-yes":
+            self._studio.exports.delete(export_id)
+            return "", ""
+        return "", gr.skip()
+
+    def _names(self) -> dict[str, str]:
+        return {subject.id: subject.name for subject in self._studio.subjects.list()}
+
+
+EXPORT = ExportTab()
