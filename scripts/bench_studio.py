@@ -151,7 +151,9 @@ def server(home: Path, *command: str) -> Iterator[tuple[int, subprocess.Popen[by
     log = home.parent / f"{home.name}.log"
     started = time.perf_counter()
     with log.open("ab") as output:
-        process = subprocess.Popen([*command, "--port", str(port)], env=environment, stdout=output, stderr=output, cwd=ROOT)
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], env=environment, stdout=output, stderr=output, cwd=ROOT
+        )
     try:
         while True:
             try:
@@ -241,13 +243,17 @@ def users_at_once(port: int, process: subprocess.Popen[bytes], seconds: float) -
         for user in users:
             user.join(max(0.0, wake - time.monotonic()) if time.monotonic() < end else None)
     memory.append(studio.memory_info().rss / 2**20)
-    rows = [Row(f"{name}, of {UPLOADERS + POLLERS + DRAWERS} users at once", tally.words) for name, tally in tallies.items()]
+    rows = [
+        Row(f"{name}, of {UPLOADERS + POLLERS + DRAWERS} users at once", tally.words) for name, tally in tallies.items()
+    ]
     rows[1].wanted = f"median <= {STATUS_MS} ms"
     errors = [error for tally in tallies.values() for error in tally.errors]
     rows.append(Row("errors", f"{len(errors)}{': ' if errors else ''}{'; '.join(sorted(set(errors))[:3])}", "0"))
     state = page.call("job", job)
     rows.append(Row("the training meanwhile", f"{state['state']}, step {state['step']} of {state['total']}"))
-    rows.append(Row("server's memory, start and each minute", ", ".join(f"{mib:.0f}" for mib in memory) + " MiB", "flat"))
+    rows.append(
+        Row("server's memory, start and each minute", ", ".join(f"{mib:.0f}" for mib in memory) + " MiB", "flat")
+    )
     return rows
 
 
@@ -306,7 +312,13 @@ def long_history(folder: Path, jobs: int, pictures: int) -> list[Row]:
     rows = [Row(f"start {where}", f"{seconds:.1f} s", f"<= {STARTED_S} s")]
     for name, found in times.items():
         ms = [1000 * second for second in found]
-        rows.append(Row(f"{name} {where}", f"median {statistics.median(ms):.0f} ms, longest {max(ms):.0f} ms", f"<= {PAGE_MS} ms"))
+        rows.append(
+            Row(
+                f"{name} {where}",
+                f"median {statistics.median(ms):.0f} ms, longest {max(ms):.0f} ms",
+                f"<= {PAGE_MS} ms",
+            )
+        )
     return rows
 
 

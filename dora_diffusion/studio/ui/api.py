@@ -114,7 +114,7 @@ class Api:
         """Make a subject from photos of it.
 
         Args:
-            files: 3 to 20 do best; handle_file(path) of gradio_client, else data:image/jpeg;base64,… (no web addresses).
+            files: 3 to 20 do best; handle_file(path) of gradio_client, or data:image/jpeg;base64,…; no web addresses.
             class_noun: what it is, in one or two words: dog, teapot, toy robot.
             name: what you call it; left empty, the class noun and a number.
             trigger: the rare word that will stand for it in prompts; left empty, sks.

@@ -22,6 +22,7 @@ KEPT_UNDER, KEPT_KEY = "dora-studio-v1", "dora-studio-view"
 def build(studio: "Studio") -> gr.Blocks:
     """The page over a studio; made, not yet served."""
     with gr.Blocks(title="DoRA Studio", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+        build_api(studio)  # first: a handler of a tab that has an endpoint's name would take it
         kept = gr.BrowserState({"tab": "", "subject": ""}, storage_key=KEPT_UNDER, secret=KEPT_KEY)
         subject = gr.Textbox(visible="hidden", elem_id="subject", label="Chosen subject")
         checkpoint = gr.Textbox(visible="hidden", elem_id="checkpoint", label="Chosen checkpoint")
@@ -36,7 +37,6 @@ def build(studio: "Studio") -> gr.Blocks:
                     tab.build(studio, shared)
         _remember(shared, kept)
         shared.bind()
-        build_api(studio)
     return page
 
 
