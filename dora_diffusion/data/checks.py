@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
 
-from dora_diffusion.data.captions import find_captions, tell_origins
 from dora_diffusion.data.photos import PhotoError, find_photos, open_photo, opened, orientation, read_exif
 from dora_diffusion.errors import DataError
 
@@ -115,6 +114,9 @@ def caption_findings(folder: Path) -> list[Finding]:
     Raises:
         DataError: the folder is missing, is a file, cannot be listed or holds no photos.
     """
+    # Captions know torch; the studio's server checks photos and must not load it.
+    from dora_diffusion.data.captions import find_captions, tell_origins
+
     paths = find_photos(folder)
     try:
         captions = find_captions(paths, "auto", None, "")

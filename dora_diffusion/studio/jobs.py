@@ -255,6 +255,7 @@ class Jobs:
         Raises:
             StudioError: it has ended already.
         """
+        self.note(id)
         number, now = self._row(id)["number"], time.time()
         with self._database.transaction() as connection:
             waited = connection.execute(
@@ -478,6 +479,14 @@ class Jobs:
         noted = Noted(row["state"], row["stop_asked"] is not None)
         return self._trainers.look(f"job-{row['number']}", noted, row["oom_kills"])
 
+    def _noted_end(self, row: sqlite3.Row, seen: Observed, report: Mapping[str, Any]) -> bool:
+        """Write an end down that somebody sees before the scheduler does; False where this instance may not."""
+        try:
+            self._note_end(row, seen, report)
+        except StudioError:
+            return False
+        return True
+
     def _note_end(self, row: sqlite3.Row, seen: Observed, report: Mapping[str, Any]) -> None:
         facts, now = _facts(row, report), time.time()
         best = _best(job_files.likenesses(self._home.path_of("job", f"job-{row['number']}")))
@@ -534,6 +543,8 @@ class Jobs:
         id = f"job-{row['number']}"
         is_live = row["state"] in ACTIVE
         seen, report = self._look(row) if is_live else (Observed(row["state"], row["message"], row["code"]), {})
+        if is_live and seen.state in ENDED and self._noted_end(row, seen, report):
+            return self._job(self._row(id))
         facts = _facts(row, report)
         likeness, best = row["likeness"], row["best_step"]
         if is_live:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dora_diffusion.config import TrainConfig
-from dora_diffusion.data.photos import list_photos
 from dora_diffusion.errors import DataError
 from dora_diffusion.machine import home
 
@@ -61,6 +60,7 @@ class PreviewEye:
         """The two points that a likeness is read against."""
         import torch
 
+        from dora_diffusion.data.photos import list_photos
         from dora_diffusion.evaluation.likeness import check_range, leave_one_out, photo_cosines
         from dora_diffusion.toybox.eye import load_eye
 

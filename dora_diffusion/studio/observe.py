@@ -11,7 +11,7 @@ State = Literal["draft", "queued", "starting", "running", "saving", "done", "fai
 ACTIVE: tuple[State, ...] = ("starting", "running", "saving")
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled", "interrupted")
 
-_LIVE: dict[object, State] = {"training": "running", "saving": "saving"}
+_LIVE: dict[str, State] = {"training": "running", "saving": "saving"}
 _LAST_WORDS = ("done", "stopped", "failed")
 _CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
 
@@ -64,7 +64,7 @@ def observe(
     if noted.state not in ACTIVE:
         return Observed(noted.state)
     said = str(report.get("message") or "")
-    word = report.get("state")
+    word = str(report.get("state"))
     if alive:
         leaving = word in _LAST_WORDS
         return Observed("saving" if leaving else _LIVE.get(word, "starting"), "" if leaving else said)

@@ -1,5 +1,6 @@
 """Photos, and studios whose trainer is a script that trains nothing."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, Image
 
-from dora_diffusion.studio.jobs import Studio
+from dora_diffusion.studio import process
+from dora_diffusion.studio.studio import Studio
 
 FAKE_TRAINER = Path(__file__).with_name("fake_trainer.py")
 
@@ -30,15 +32,22 @@ def photos(tmp_path: Path) -> list[Path]:
 
 @pytest.fixture
 def make_studio(tmp_path: Path) -> Iterator[Callable[..., Studio]]:
-    """Makes studios over one home: ``make_studio(mode, seconds_a_step)``. What still trains at the end is ended."""
+    """Makes studios over one home: ``make_studio(mode, seconds_a_step)``. What still trains at the end is ended.
+
+    ``start=False`` leaves it to the test to start it, or to take the scheduler's turns one by one.
+    """
     made: list[Studio] = []
 
-    def make(mode: str = "ok", pause_s: float = 0.01) -> Studio:
+    def make(mode: str = "ok", pause_s: float = 0.01, start: bool = True) -> Studio:
         made.append(Studio(tmp_path / "home", [sys.executable, str(FAKE_TRAINER), mode, str(pause_s)]))
+        if start:
+            made[-1].start()
         return made[-1]
 
     yield make
     for studio in made:
-        for child in studio._children.values():
-            child.kill()
-            child.wait()
+        studio.close()
+    for alive in (tmp_path / "home" / "jobs").glob("*/alive"):
+        pid = process.pid_in(alive)
+        if process.is_held(alive) and pid is not None:
+            process.send(pid, signal.SIGKILL, group=True)
