@@ -13,9 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-
 PAUSE_S = float(sys.argv[1]) if len(sys.argv) > 1 else 0.0
 orders: "queue.SimpleQueue[dict[str, Any]]" = queue.SimpleQueue()
 stopped: set[int] = set()
@@ -40,6 +37,9 @@ def say(order: dict[str, Any], event: str, **facts: Any) -> None:
 
 
 def draw(order: dict[str, Any]) -> dict[str, Any]:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
     wanted = order["arguments"]
     steps, files = wanted["num_inference_steps"], wanted["files"]
     for index, file in enumerate(files):

@@ -22,7 +22,7 @@ FAKE_WORKSHOP = Path(__file__).with_name("fake_workshop.py")
 
 def fake_workshop(folder: Path, pause_s: float = 0.0, **settings: Any) -> Workshop:
     """A workshop whose process is a small script."""
-    return Workshop(folder / "app.log", [sys.executable, "-S", str(FAKE_WORKSHOP), str(pause_s)], **settings)
+    return Workshop(folder / "app.log", [sys.executable, str(FAKE_WORKSHOP), str(pause_s)], **settings)
 
 
 class Shop:

@@ -12,7 +12,6 @@ TASKS = Registry(
         "draw": "dora_diffusion.studio.tasks.drawing:draw",
         "export": "dora_diffusion.studio.tasks.exporting:export",
         "plan": "dora_diffusion.studio.tasks.planning:plan",
-        "adapter": "dora_diffusion.studio.tasks.checkpoints:adapter",
         "check_base": "dora_diffusion.studio.tasks.checking:check_base",
         "download_base": "dora_diffusion.studio.tasks.checking:download_base",
         "devices": "dora_diffusion.studio.tasks.checking:devices",

@@ -10,10 +10,10 @@ from typing import Any
 from PIL import Image
 
 from dora_diffusion.errors import MachineError
+from dora_diffusion.formats import adapter_file
 from dora_diffusion.inference import save_picture
 from dora_diffusion.inference.draw import guidance_of, sampler_name
 from dora_diffusion.inference.out_of_memory import memory_told
-from dora_diffusion.studio.tasks.checkpoints import usable_adapter
 from dora_diffusion.studio.tasks.desk import Desk
 
 THUMB_SIDE, THUMB_QUALITY = 256, 85
@@ -44,11 +44,11 @@ def draw(
     """A picture for each of ``files`` ("seed", "path", "thumb"); an event "picture" for each, when it is there.
 
     Args:
-        adapter: run folder, checkpoint folder or file; None, and strength 0, is the base.
+        adapter: run folder or file; None, and strength 0, is the base.
         remember: what the file shall say of it besides.
     """
     pipeline = desk.pipeline(base)
-    file = usable_adapter(desk, Path(adapter)) if adapter and strength else None
+    file = adapter_file(Path(adapter)) if adapter and strength else None
     # At strength 0 not even the word that an adapter learnt: it is the base, exactly.
     pipeline.switch(file, strength)
     settings = {

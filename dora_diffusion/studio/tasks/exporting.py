@@ -13,7 +13,7 @@ from torch import Tensor
 from dora_diffusion.adapters import AdapterState, merged_weights
 from dora_diffusion.config import ExportConfig, MergeConfig
 from dora_diffusion.errors import FormatError
-from dora_diffusion.formats import WEIGHTS_NAME, load_adapter
+from dora_diffusion.formats import WEIGHTS_NAME, adapter_file, load_adapter
 from dora_diffusion.formats import export as export_adapter
 from dora_diffusion.formats.base_files import BaseFiles, open_base
 from dora_diffusion.formats.verify import Verification, notes, readers_of
@@ -22,7 +22,6 @@ from dora_diffusion.inference.device import PRECISIONS
 from dora_diffusion.registry import FORMATS
 from dora_diffusion.studio.export_formats import MERGED_FILE, MERGED_FOLDER
 from dora_diffusion.studio.exports import Verdict, as_dict
-from dora_diffusion.studio.tasks.checkpoints import usable_adapter
 from dora_diffusion.studio.tasks.desk import Desk
 
 # A cast to half precision moves a number by at most half a unit in its last place.
@@ -47,7 +46,7 @@ def export(
         FormatError: it would not be drawn right.
     """
     place = Path(folder)
-    source = _with_settings(usable_adapter(desk, Path(adapter)))
+    source = _with_settings(adapter_file(Path(adapter)))
     desk.check_stop()
     desk.tell("note", text="Writing the file and proving it.")
     if format in (MERGED_FOLDER, MERGED_FILE):
