@@ -80,6 +80,14 @@ class FakeSubjects:
         self.add_photos(made.id, photos)
         return made
 
+    def draft(self, base: str = "toybox") -> Subject:
+        made = Subject(f"subject-{len(self.known) + 1}", "", "", "sks", base, len(self.known), None, None, None)
+        self.known[made.id] = made
+        return made
+
+    def latest_draft(self) -> Subject | None:
+        return next((one for one in reversed(self.known.values()) if not one.class_noun and one.deleted is None), None)
+
     def samples(self) -> list[str]:
         return ["teapot", "backpack", "robot"]
 
@@ -94,7 +102,7 @@ class FakeSubjects:
         return self.known[id]
 
     def list(self) -> list[Subject]:
-        return [subject for subject in reversed(self.known.values()) if subject.deleted is None]
+        return [one for one in reversed(self.known.values()) if one.deleted is None and one.class_noun]
 
     def photos(self, id: str) -> list[PhotoNote]:
         self.get(id)
@@ -121,7 +129,10 @@ class FakeSubjects:
         self._touch()
 
     def update(self, id: str, **changes: Any) -> Subject:
-        self.known[id] = replace(self.get(id), **{name: value for name, value in changes.items() if value is not None})
+        given = {name: value for name, value in changes.items() if value is not None}
+        if "class_noun" in given and not self.get(id).name:
+            given = {"name": f"{given['class_noun']} {len(self.known)}", **given}
+        self.known[id] = replace(self.get(id), **given)
         self._touch()
         return self.known[id]
 

@@ -1,4 +1,4 @@
-"""The advanced settings on the page: controls made by ``form``, what was changed in them, and the command that does it."""
+"""The advanced settings on the page: controls made by ``form``, what was changed, and the command that does the same."""
 
 import json
 from collections.abc import Mapping
@@ -100,25 +100,32 @@ def summary_html(given: Mapping[str, Any], preset: TrainConfig, fault: str) -> s
     """What was changed, each with its way back; and the marks at the controls."""
     if not given:
         return '<p class="quiet" data-changed="0">Everything is as the quality above says.</p>'
-    by_name = {setting.name: setting for setting in form.settings()}
-    rows, marks = [], []
-    for name, value in given.items():
-        setting = by_name[name]
-        before = escape(_said(value_at(preset, name)))
-        rows.append(
-            f"<li>{escape(setting.label)}: <b>{escape(_said(value))}</b> <span class='quiet'>(usually {before})</span> "
-            f"{button('Reset', 'reset', 'link', f'Reset {setting.label}', name=name)}</li>"
-        )
-        marks.append(
-            f'#{setting.elem_id} [data-testid="block-info"]::after, #{setting.elem_id} label.checkbox-container > span::after'
-        )
-    everything = button("Reset all to the preset", "reset", "", name="")
+    rows = "".join(_row(setting, given[setting.name], preset) for setting in form.settings() if setting.name in given)
     wrong = f'<p class="note" role="alert">✗ {escape(fault)}</p>' if fault else ""
     count = f"{len(given)} setting{'s' if len(given) > 1 else ''} changed"
-    style = f'<style>{", ".join(marks)} {{ content: " · changed"; color: var(--dora-accent-text); font-weight: 600; }}</style>'
+    everything = button("Reset all to the preset", "reset", name="")
     return (
-        f'{wrong}<p data-changed="{len(given)}">{count}:</p><ul class="changed">{"".join(rows)}</ul>{everything}{style}'
+        f'{wrong}<p data-changed="{len(given)}">{count}:</p><ul class="changed">{rows}</ul>{everything}'
+        f"<style>{_marks(given)}</style>"
     )
+
+
+def _row(setting: form.Setting, value: Any, preset: TrainConfig) -> str:
+    """One changed setting, what it usually is, and its way back."""
+    usual = escape(_said(value_at(preset, setting.name)))
+    reset = button("Reset", "reset", "link", f"Reset {setting.label}", name=setting.name)
+    return (
+        f"<li>{escape(setting.label)}: <b>{escape(_said(value))}</b> "
+        f'<span class="quiet">(usually {usual})</span> {reset}</li>'
+    )
+
+
+def _marks(given: Mapping[str, Any]) -> str:
+    """The style that writes "changed" behind the labels of the changed controls."""
+    ids = [setting.elem_id for setting in form.settings() if setting.name in given]
+    labels = ('[data-testid="block-info"]::after', "label.checkbox-container > span::after")
+    places = ", ".join(f"#{elem_id} {label}" for elem_id in ids for label in labels)
+    return f'{places} {{ content: " · changed"; color: var(--dora-accent-text); font-weight: 600; }}'
 
 
 def _said(value: Any) -> str:

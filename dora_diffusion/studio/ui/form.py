@@ -160,7 +160,7 @@ def _setting(name: str, field: FieldInfo) -> Setting:
     kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)]
     is_literal = get_origin(field.annotation) is Literal
     optional = not is_literal and type(None) in get_args(field.annotation)
-    inner = kinds[0] if optional else field.annotation
+    inner: Any = kinds[0] if optional else field.annotation
     choices: tuple[str, ...] = ()
     if name in NAMED:
         kind, choices = "choice", tuple(NAMED[name])

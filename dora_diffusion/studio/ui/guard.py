@@ -42,8 +42,8 @@ HEADERS = (
 class Guard:
     """ASGI middleware: a page of somebody else cannot press our buttons, and our page can ask nobody else.
 
-    A browser says with every request that changes something where it comes from (Origin, else Referer); a program that is
-    no browser says nothing, and is no danger here. A foreign origin is refused with status 403.
+    A browser says with every request that changes something where it comes from (Origin, else Referer); a program that
+    is no browser says nothing, and is no danger here. A foreign origin is refused with status 403.
     """
 
     def __init__(self, app: App):

@@ -9,7 +9,7 @@ import gradio as gr
 from dora_diffusion.studio.ui import panel
 from dora_diffusion.studio.ui.html import asked, button
 from dora_diffusion.studio.ui.html import panel as html_panel
-from dora_diffusion.studio.ui.shared import PROMPT, Shared
+from dora_diffusion.studio.ui.shared import PROMPT, Shared, called, find
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.jobs import Job
@@ -32,10 +32,10 @@ def build_header(studio: "Studio", shared: Shared) -> None:
 
     def look() -> tuple[str, str]:
         jobs = studio.jobs.current()
-        names = {job.subject_id: name_of(studio, job.subject_id) for job in jobs}
+        names = {job.subject_id: called(find(studio, job.subject_id)) for job in jobs}
         # The end of a training is news too, though the strip has moved on: the newest job tells it.
         told = jobs[0] if jobs else next(iter(studio.jobs.list(limit=1)), None)
-        spoken = panel.announcement(told, name_of(studio, told.subject_id)) if told else ""
+        spoken = panel.announcement(told, called(find(studio, told.subject_id))) if told else ""
         return strip_html(jobs, names), spoken
 
     def act(event: gr.EventData) -> tuple[Any, Any]:
@@ -83,12 +83,6 @@ def title() -> str:
 def banner(read_only: bool) -> str:
     """HTML of the banner that a second studio in one folder shows."""
     return f'<p role="note" class="note" data-read-only="true">{READ_ONLY}</p>' if read_only else ""
-
-
-def name_of(studio: "Studio", subject_id: str) -> str:
-    """The subject's name; its id where it is deleted."""
-    known = {subject.id: subject.name for subject in studio.subjects.list()}
-    return known.get(subject_id, subject_id)
 
 
 def strip_html(jobs: "list[Job]", names: dict[str, str]) -> str:

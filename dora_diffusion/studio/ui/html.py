@@ -34,9 +34,11 @@ def button(label: str, do: str, kind: str = "", hint: str = "", **data: str) -> 
     """HTML of a button that wants ``do`` done; ``kind``: "" | "primary" | "stop" | "link"; ``hint`` replaces the label
     for those who do not see where it stands ("Remove photo 3").
     """
-    named = "".join(f' data-{escape(name)}="{escape(value)}"' for name, value in data.items())
-    spoken = f' aria-label="{escape(hint)}" title="{escape(hint)}"' if hint else ""
-    return f'<button type="button" class="act {escape(kind)}" data-do="{escape(do)}"{named}{spoken}>{escape(label)}</button>'
+    said = {"type": "button", "class": f"act {kind}".strip(), "data-do": do}
+    said |= {f"data-{name}": value for name, value in data.items()}
+    said |= {"aria-label": hint, "title": hint} if hint else {}
+    written = " ".join(f'{name}="{escape(value)}"' for name, value in said.items())
+    return f"<button {written}>{escape(label)}</button>"
 
 
 def link_to(path: Path) -> str:

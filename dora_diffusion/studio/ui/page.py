@@ -8,7 +8,7 @@ import gradio as gr
 from dora_diffusion.registry import TABS
 from dora_diffusion.studio.ui.api import build_api
 from dora_diffusion.studio.ui.header import build_header
-from dora_diffusion.studio.ui.shared import QUIET, Shared
+from dora_diffusion.studio.ui.shared import QUIET, Shared, find
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.studio import Studio
@@ -65,9 +65,10 @@ def _remember(shared: Shared, kept: gr.BrowserState) -> None:
 
     def restore(view: Any) -> tuple[Any, Any]:
         view = view if isinstance(view, dict) else {}
-        known = [subject.id for subject in shared.studio.subjects.list()]
-        subject = view.get("subject") if view.get("subject") in known else next(iter(known), "")
-        return shared.go(view["tab"]) if view.get("tab") in TABS else gr.skip(), subject
+        subjects = shared.studio.subjects
+        newest = subjects.latest_draft() or next(iter(subjects.list()), None)
+        subject = find(shared.studio, str(view.get("subject", ""))) or newest
+        return shared.go(view["tab"]) if view.get("tab") in TABS else gr.skip(), subject.id if subject else ""
 
     def note_tab(view: Any, event: gr.SelectData) -> dict[str, Any]:
         names = list(TABS)

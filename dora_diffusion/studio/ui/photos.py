@@ -9,11 +9,11 @@ import gradio as gr
 
 from dora_diffusion.studio.ui.html import asked, button, picture
 from dora_diffusion.studio.ui.html import panel as html_panel
-from dora_diffusion.studio.ui.shared import PROMPT, Shared
+from dora_diffusion.studio.ui.shared import PROMPT, Shared, find
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.studio import Studio
-    from dora_diffusion.studio.subjects import PhotoNote
+    from dora_diffusion.studio.subjects import PhotoNote, Subject
 
 FEW = 3
 ADVICE = "Three to twenty, from different sides and in different places. They are stored here and nowhere else."
@@ -38,12 +38,9 @@ def build_photos(studio: "Studio", shared: Shared, words: Sequence[Any]) -> None
     thumbs = html_panel(elem_id="teach-thumbs")
 
     def add(subject_id: str, paths: list[str] | None, noun: str, name: str, trigger: str, base: str) -> Any:
-        given = [Path(path) for path in paths or []]
-        if subject_id:
-            faults = studio.subjects.add_photos(subject_id, given)
-        else:
-            subject_id, faults = draft(studio, given, name, noun, trigger, base)
-        return subject_id, None, refusals_html(faults)
+        subject = find(studio, subject_id) or draft(studio, noun, name, trigger, base)
+        faults = studio.subjects.add_photos(subject.id, [Path(path) for path in paths or []])
+        return subject.id, None, refusals_html(faults)
 
     def act(subject_id: str, event: gr.EventData) -> Any:
         wanted = asked(event)
@@ -58,9 +55,8 @@ def build_photos(studio: "Studio", shared: Shared, words: Sequence[Any]) -> None
         )
 
     def look(subject_id: str) -> tuple[str, str]:
-        known = {subject.id for subject in studio.subjects.list()}
-        photos = studio.subjects.photos(subject_id) if subject_id in known else []
-        return thumbs_html(photos), "" if subject_id in known else samples_html(studio.subjects.samples())
+        photos = studio.subjects.photos(subject_id) if find(studio, subject_id) else []
+        return thumbs_html(photos), "" if photos else samples_html(studio.subjects.samples())
 
     shared.on_tick(look, [shared.subject], [thumbs, samples])
     uploaded = files.upload(
@@ -72,10 +68,14 @@ def build_photos(studio: "Studio", shared: Shared, words: Sequence[Any]) -> None
     shared.subject.change(lambda: "", None, refused, show_progress="hidden", queue=False, api_visibility="private")
 
 
-def draft(studio: "Studio", paths: list[Path], name: str, noun: str, trigger: str, base: str) -> tuple[str, list[str]]:
-    """A new subject of the photos that can be used. Returns: its id, and what was refused."""
-    made = studio.subjects.create(paths, name or "", noun or "", trigger or "", base)
-    return made.id, []
+def draft(studio: "Studio", noun: str, name: str, trigger: str, base: str) -> "Subject":
+    """A subject that is kept from its first photo on, with the words that are there already; an unused one is taken."""
+    made = studio.subjects.latest_draft()
+    if made is None or studio.subjects.photos(made.id):
+        made = studio.subjects.draft(base)
+    return studio.subjects.update(
+        made.id, name=name or None, class_noun=noun.strip() or None, trigger=trigger or None, base=base or None
+    )
 
 
 def thumbs_html(photos: "Sequence[PhotoNote]") -> str:
@@ -92,9 +92,11 @@ def _thumb(photo: "PhotoNote", number: int) -> str:
     remove = button("✕", "remove", "round", f"Remove photo {number}, {photo.given_name}", photo=photo.name)
     found = "".join(f"<li>⚠ {escape(words)}</li>" for words in photo.findings)
     notes = f"<ul>{found}</ul>" if found else ""
+    kind = "doubtful" if found else ""
+    shown = picture(photo.thumb, f"photo {number}: {photo.given_name}")
     return (
-        f'<figure data-photo="{escape(photo.name)}" class="{"doubtful" if found else ""}">'
-        f"{picture(photo.thumb, f'photo {number}: {photo.given_name}')}{remove}<figcaption>{notes}</figcaption></figure>"
+        f'<figure data-photo="{escape(photo.name)}" class="{kind}">'
+        f"{shown}{remove}<figcaption>{notes}</figcaption></figure>"
     )
 
 

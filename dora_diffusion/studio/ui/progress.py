@@ -10,7 +10,7 @@ from dora_diffusion.studio.ui.curve import likeness_curve, loss_curve
 from dora_diffusion.studio.ui.header import do
 from dora_diffusion.studio.ui.html import asked, button
 from dora_diffusion.studio.ui.html import panel as html_panel
-from dora_diffusion.studio.ui.shared import PROMPT, Shared
+from dora_diffusion.studio.ui.shared import PROMPT, Shared, called, find
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.jobs import Job
@@ -39,15 +39,15 @@ def build_progress(studio: "Studio", shared: Shared) -> None:
         log = gr.HTML(elem_id="teach-log-text")
 
     def look(subject_id: str) -> tuple[Any, ...]:
-        subject = next((known for known in studio.subjects.list() if known.id == subject_id), None)
+        subject = find(studio, subject_id)
         if subject is None:
             return EMPTY, "", "", "", gr.Accordion(visible=False), ""
         job = next(iter(studio.jobs.of_subject(subject.id)), None)
         if job is None:
-            words = DRAFT.format(id=escape(subject.id), name=escape(subject.name))
+            words = DRAFT.format(id=escape(subject.id), name=escape(panel.sentence(called(subject))))
             return words, "", "", "", gr.Accordion(visible=False), ""
         return (
-            job_html(job, subject.name),
+            job_html(job, called(subject)),
             choice_html(job, subject, studio.jobs.checkpoints(job.id)),
             curves_html(studio, job),
             previews_html(studio, job),
@@ -97,7 +97,7 @@ def choice_html(job: "Job", subject: "Subject", steps: list[int]) -> str:
     if in_use is not None and job.state == "done":
         last = button("Use the last step", "use", "link", job=job.id, step="")
         parts.append(f'<p class="quiet">Pictures are made with step {in_use}. {last}</p>')
-    if steps and not job.state == "done":
+    if steps and job.state != "done":
         newest = button("Try it now", "try", "", f"Try step {steps[-1]} now", job=job.id, step=str(steps[-1]))
         parts.append(f"<p>Newest checkpoint: step {steps[-1]} {newest}</p>")
     return f'<div class="choice">{"".join(parts)}</div>' if parts else ""

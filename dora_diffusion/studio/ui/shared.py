@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import gradio as gr
 
-from dora_diffusion.errors import DoraError
+from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.ui.line import Line
 from dora_diffusion.studio.ui.plain import LOG, plainly
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.studio import Studio
+    from dora_diffusion.studio.subjects import Subject
 
 # For what runs by itself, or only notes something: at once, without a queue, without a spinner.
 QUIET: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
@@ -148,6 +149,20 @@ class Shared:
                 self.faults.add(fault)  # once: it will come again with each tick
                 LOG.exception("a page cannot be kept up to date")
             return [gr.skip()] * len(look.outputs)
+
+
+def find(studio: "Studio", subject_id: str) -> "Subject | None":
+    """The subject, drafts too; None where there is none or it is deleted: what a browser remembers may be gone."""
+    try:
+        subject = studio.subjects.get(subject_id)
+    except StudioError:
+        return None
+    return subject if subject.deleted is None else None
+
+
+def called(subject: "Subject | None") -> str:
+    """What the page calls a subject; a draft has no name yet."""
+    return (subject.name if subject else "") or "your subject"
 
 
 def _listed(returned: Any, count: int) -> list[Any]:

@@ -11,10 +11,11 @@ from dora_diffusion.studio.ui.advanced import build_advanced, read
 from dora_diffusion.studio.ui.models import build_models, choices
 from dora_diffusion.studio.ui.photos import build_photos
 from dora_diffusion.studio.ui.progress import build_progress
-from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
+from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared, find
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.studio import Studio
+    from dora_diffusion.studio.subjects import Subject
 
 NO_PHOTOS = "Add photos of your subject first: three to twenty, from different sides and in different places."
 WHAT = "What is it? Write one or two words, for example: teapot, dog, backpack."
@@ -129,14 +130,16 @@ def _usual(qualities: dict[str, str]) -> str:
 def _bind_words(studio: "Studio", shared: Shared, words: tuple[Any, ...], quality: gr.Radio) -> None:
     """What is written is kept at once; what another subject says is shown."""
 
-    def keep(subject_id: str, noun: str, name: str, trigger: str, base: str) -> None:
-        if subject_id:
-            keep_words(studio, subject_id, noun, name, trigger, base)
+    def keep(subject_id: str, noun: str, name: str, trigger: str, base: str) -> Any:
+        if find(studio, subject_id) is None:
+            return gr.skip()
+        kept = keep_words(studio, subject_id, noun, name, trigger, base)
+        return gr.skip() if name else kept.name
 
     def load(subject_id: str) -> tuple[Any, ...]:
-        if not subject_id:
+        subject = find(studio, subject_id)
+        if subject is None:
             return "", "", "", "toybox", gr.skip()
-        subject = studio.subjects.get(subject_id)
         known = studio.jobs.qualities(subject.base)
         last = next(iter(studio.jobs.of_subject(subject_id)), None)
         how = last.quality if last is not None and last.quality in known else _usual(known)
@@ -150,26 +153,26 @@ def _bind_words(studio: "Studio", shared: Shared, words: tuple[Any, ...], qualit
 
     noun, name, trigger, base = words
     shared.then_tick(shared.subject.change(shared.plain(load), shared.subject, [*words, quality], **QUIET))
+    # Words are kept when their field is left, not letter by letter: the first one names the subject.
     gr.on(
-        # Pasted words are no input event to Gradio; leaving the field is one.
-        [noun.input, noun.blur, name.input, name.blur, trigger.input, trigger.blur, base.input],
+        [noun.blur, noun.submit, name.blur, name.submit, trigger.blur, trigger.submit, base.input],
         shared.plain(keep),
         [shared.subject, *words],
-        None,
+        name,
         trigger_mode="always_last",
         **QUIET,
     )
     base.input(shared.plain(other_base), [shared.subject, base, quality], quality, **QUIET)
 
 
-def keep_words(studio: "Studio", subject_id: str, noun: str, name: str, trigger: str, base: str) -> None:
-    """Note what is known so far; half-written words are not refused here, Train does that."""
+def keep_words(studio: "Studio", subject_id: str, noun: str, name: str, trigger: str, base: str) -> "Subject":
+    """Note what is known so far; what cannot be used yet is not refused here, Train does that."""
     try:
-        studio.subjects.update(
+        return studio.subjects.update(
             subject_id, name=name or None, class_noun=noun or None, trigger=trigger or None, base=base or None
         )
     except DoraError:
-        return
+        return studio.subjects.get(subject_id)
 
 
 def _bind_cost(
@@ -179,7 +182,7 @@ def _bind_cost(
 
     def look(subject_id: str, base_name: str, how: str, text: str) -> tuple[Any, str]:
         offered = gr.Radio(choices=qualities_of(studio, subject_id, base_name))
-        if not is_known(studio, subject_id):
+        if find(studio, subject_id) is None:
             return offered, ""
         words, fits = cost_of(studio, subject_id, how, read(text))
         return offered, cost_html(words if read(text) else "", fits)
@@ -192,7 +195,7 @@ def qualities_of(studio: "Studio", subject_id: str, base: str) -> list[tuple[str
     """What can be chosen, each with what it costs for this subject."""
     known = studio.jobs.qualities(base)
     costs = {}
-    if is_known(studio, subject_id):
+    if find(studio, subject_id):
         costs = {name: cost_of(studio, subject_id, name, {})[0] for name in known}
     return _labels(known, costs)
 
@@ -229,7 +232,7 @@ def _bind_train(
         return ""  # a double click, or another page: one training
 
     def look(subject_id: str) -> gr.Button:
-        if not is_known(studio, subject_id):
+        if find(studio, subject_id) is None:
             return gr.Button("Train", interactive=True)
         jobs = studio.jobs.of_subject(subject_id)
         busy = any(not job.has_ended for job in jobs)
@@ -240,14 +243,9 @@ def _bind_train(
     gr.on([words[0].input, shared.subject.change], lambda: "", None, fault, **QUIET)
 
 
-def is_known(studio: "Studio", subject_id: str) -> bool:
-    """Whether there is such a subject; the browser may remember one that was deleted."""
-    return subject_id in {subject.id for subject in studio.subjects.list()}
-
-
 def what_is_missing(studio: "Studio", subject_id: str, noun: str) -> str:
     """What a training cannot begin without, in words; empty when all is there."""
-    if not subject_id or not studio.subjects.photos(subject_id):
+    if find(studio, subject_id) is None or not studio.subjects.photos(subject_id):
         return NO_PHOTOS
     return "" if noun and noun.strip() else WHAT
 
