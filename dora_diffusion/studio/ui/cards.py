@@ -88,7 +88,7 @@ def _card(studio: "Studio", sizes: Sizes, subject: "Subject", is_chosen: bool) -
         f"<p>{escape(subject.words)}, {escape(subject.base)}</p>"
         f'<p class="state"><span aria-hidden="true">{SIGNS[state]}</span> {WORDS[state]}</p>'
         f'<p class="quiet">{escape(facts)}</p>'
-        f"<p>{button('Open', 'open', '', f'Open {subject.name}', id=subject.id)}</p></div></li>"
+        f"<p class='acts'>{button('Open', 'open', '', f'Open {subject.name}', id=subject.id)}</p></div></li>"
     )
 
 
@@ -112,10 +112,10 @@ def _pager(page: int, pages: int, count: int) -> str:
 
 
 def size_words(size: int) -> str:
-    """Bytes as people say them: "340 kB", "12.4 MB"."""
+    """Bytes as people say them: "340 kB", "12.4 MB", in one line."""
     if size < 1_000_000:
-        return f"{max(1, round(size / 1000))} kB"
-    return f"{size / 1e6:.1f} MB" if size < 1_000_000_000 else f"{size / 1e9:.2f} GB"
+        return f"{max(1, round(size / 1000))}\u00a0kB"
+    return f"{size / 1e6:.1f}\u00a0MB" if size < 1_000_000_000 else f"{size / 1e9:.2f}\u00a0GB"
 
 
 def _bytes(folder: Path) -> int:

@@ -37,7 +37,7 @@ def _row(grid: "Grid", row: int, drawn: dict[tuple[int, int], "Cell"]) -> str:
 
 def _cell(grid: "Grid", row: int, column: int, cell: "Cell | None") -> str:
     if cell is None or cell.path is None:
-        return '<td class="to-come"><span class="sr-only">not drawn yet</span></td>'
+        return '<td><div class="to-come"><span class="sr-only">not drawn yet</span></div></td>'
     alt = "; ".join(filter(None, (cell.order.prompt, grid.rows[row], grid.columns[column])))
     shown = picture(cell.thumb or cell.path, alt)
     return f'<td><a href="{escape(link_to(cell.path))}" target="_blank" rel="noopener">{shown}</a></td>'

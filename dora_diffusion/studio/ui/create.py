@@ -7,8 +7,8 @@ import gradio as gr
 from dora_diffusion.registry import SAMPLERS
 from dora_diffusion.studio.orders import MAX_GUIDANCE, MAX_PICTURES, MAX_SEED, MAX_SIDE, MAX_STEPS, MAX_STRENGTH, RANDOM
 from dora_diffusion.studio.ui.choices import BASE, subject_of
-from dora_diffusion.studio.ui.create_actions import IDLE, CreateActions, last_seed, random_seed
 from dora_diffusion.studio.ui.controls import choice
+from dora_diffusion.studio.ui.create_actions import IDLE, CreateActions, last_seed, random_seed
 from dora_diffusion.studio.ui.drawing import DRAW
 from dora_diffusion.studio.ui.history import build_history, notes_html
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
@@ -73,19 +73,23 @@ def _words(actions: CreateActions) -> Parts:
         lines=3,
         max_length=1000,
     )
-    with gr.Row(elem_classes="chips"):
-        parts["insert"] = gr.Button("Insert", elem_id="create-insert", size="sm", visible=False, min_width=60)
-        parts["fix"] = gr.Button(
-            "Correct it", elem_id="create-fix", size="sm", variant="primary", visible=False, min_width=60
-        )
     parts["help"] = gr.HTML(elem_id="create-help")
     with gr.Row(elem_id="create-suggestions", elem_classes="chips"):
+        for name, label in (("fix", "Correct it"), ("insert", "Insert")):
+            look = "primary" if name == "fix" else "secondary"
+            parts[name] = gr.Button(
+                label, elem_id=f"create-{name}", size="sm", variant=look, visible=False, min_width=60
+            )
         for kind, names in (("scene", SCENES), ("style", STYLES)):
             for name in names:
                 chip = f"create-{kind}-{name.lower().replace(' ', '-')}"
                 parts[f"{kind}:{name}"] = gr.Button(name, elem_id=chip, size="sm", min_width=60)
     parts["negative"] = gr.Textbox(
-        elem_id="create-negative", label="Negative prompt", info="What the picture shall not show.", max_length=1000
+        elem_id="create-negative",
+        label="Negative prompt (optional)",
+        placeholder="What the picture shall not show",
+        max_lines=2,
+        max_length=1000,
     )
     return parts
 
@@ -93,6 +97,9 @@ def _words(actions: CreateActions) -> Parts:
 def _numbers() -> Parts:
     parts: Parts = {}
     with gr.Row():
+        parts["count"] = gr.Slider(
+            1, MAX_PICTURES, value=4, step=1, elem_id="create-count", label="Number of pictures", min_width=160
+        )
         parts["seed"] = gr.Number(
             RANDOM,
             elem_id="create-seed",
@@ -101,12 +108,11 @@ def _numbers() -> Parts:
             precision=0,
             minimum=RANDOM,
             maximum=MAX_SEED,
-            min_width=120,
+            min_width=160,
         )
-        with gr.Column(min_width=120, elem_classes="seed-buttons"):
-            parts["random"] = gr.Button("Random seed", elem_id="create-random", size="sm")
-            parts["reuse_seed"] = gr.Button("Reuse last seed", elem_id="create-reuse-seed", size="sm")
-    parts["count"] = gr.Slider(1, MAX_PICTURES, value=4, step=1, elem_id="create-count", label="Number of pictures")
+    with gr.Row(elem_classes="chips seed-buttons"):
+        parts["random"] = gr.Button("Random seed", elem_id="create-random", size="sm", min_width=60)
+        parts["reuse_seed"] = gr.Button("Reuse last seed", elem_id="create-reuse-seed", size="sm", min_width=60)
     with gr.Row():
         parts["generate"] = gr.Button("Generate", elem_id="create-generate", variant="primary", min_width=120)
         parts["stop"] = gr.Button("Stop", elem_id="create-stop", variant="stop", interactive=False, min_width=120)

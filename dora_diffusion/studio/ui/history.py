@@ -164,6 +164,7 @@ def _pager(page: int, pages: int, count: int) -> str:
 
 def _large(found: "Picture", subject: str, asks: bool) -> str:
     order = found.order
+    sampler = "the base's own" if order.sampler == "model" else order.sampler
     guidance = "the base's own" if order.guidance_scale is None else f"{order.guidance_scale:g}"
     rows = {
         "Prompt": order.prompt,
@@ -172,7 +173,7 @@ def _large(found: "Picture", subject: str, asks: bool) -> str:
         "Subject": subject,
         "Strength": f"{order.strength:g}",
         "Seed": str(order.seed),
-        "Steps": f"{order.num_inference_steps}, guidance {guidance}, sampler {order.sampler}",
+        "Steps": f"{order.num_inference_steps}, guidance {guidance}, sampler {sampler}",
         "Made": f"{datetime.fromtimestamp(found.created):%d %b %Y, %H:%M}",
     }
     table = "".join(f"<dt>{name}</dt><dd>{escape(words)}</dd>" for name, words in rows.items() if words)

@@ -34,7 +34,7 @@ def detail_html(studio: "Studio", subject: "Subject") -> str:
         (
             _head(studio, subject),
             _photos(studio, subject),
-            _curves(studio, job) if job else '<p class="empty">It has not been taught yet. Press Teach again.</p>',
+            _curves(studio, job) if job else '<p class="empty">It has not been taught yet.</p>',
             _checkpoints(studio, subject),
             _trainings(jobs),
             _settings(studio, job) if job else "",
@@ -46,7 +46,8 @@ def _head(studio: "Studio", subject: "Subject") -> str:
     is_ready = studio.subjects.adapter(subject.id) is not None
     make = button("Make a picture", "create", "primary", subject=subject.id) if is_ready else ""
     export = button("Export", "export", subject=subject.id) if is_ready else ""
-    again = button("Teach again", "retrain", subject=subject.id, hint=f"Teach {subject.name} again")
+    label = "Teach again" if studio.jobs.of_subject(subject.id) else "Teach"
+    again = button(label, "retrain", "" if is_ready else "primary", f"{label}: {subject.name}", subject=subject.id)
     return (
         f'<h2 id="subject-name" data-subject="{escape(subject.id)}">{escape(subject.name)}</h2>'
         f'<p class="quiet">In prompts: <b>{escape(subject.words)}</b> · base: {escape(subject.base)} · made '
@@ -67,9 +68,14 @@ def _photos(studio: "Studio", subject: "Subject") -> str:
 
 def _curves(studio: "Studio", job: "Job") -> str:
     losses, likeness = studio.jobs.losses(job.id), studio.jobs.likeness(job.id)
-    curves = loss_curve(losses, job.total) + likeness_curve(likeness, job.total, job.best_step)
+    curves = _named("Loss", loss_curve(losses, job.total))
+    curves += _named("Likeness to the photos", likeness_curve(likeness, job.total, job.best_step))
     previews = preview_strip([], studio.jobs.previews(job.id), job.best_step)
     return f"<h3>How it went</h3>{curves}{previews}" if curves or previews else ""
+
+
+def _named(name: str, curve: str) -> str:
+    return f'<p class="curve-name">{name}</p>{curve}' if curve else ""
 
 
 def _checkpoints(studio: "Studio", subject: "Subject") -> str:
@@ -77,13 +83,23 @@ def _checkpoints(studio: "Studio", subject: "Subject") -> str:
     if not found:
         return ""
     likeness = {job.id: dict(studio.jobs.likeness(job.id)) for job, _ in found}
-    rows = "".join(_checkpoint(subject, job, step, likeness[job.id].get(step)) for job, step in found)
+    used = _used(subject, found)
+    rows = "".join(_checkpoint(job, step, likeness[job.id].get(step), used == (job.id, step)) for job, step in found)
     headers = ("Training", "Step", "Likeness", "Use")
     return "<h3>Checkpoints</h3>" + table("subject-checkpoints", "Checkpoints", headers, rows)
 
 
-def _checkpoint(subject: "Subject", job: "Job", step: int, likeness: float | None) -> str:
-    is_used = (subject.chosen_job, subject.chosen_step) == (job.id, step)
+def _used(subject: "Subject", found: "list[tuple[Job, int]]") -> tuple[str, int] | None:
+    """Which checkpoint stands for the subject: the chosen one, else the end of its newest finished training."""
+    if subject.chosen_job is not None and subject.chosen_step is not None:
+        return subject.chosen_job, subject.chosen_step
+    meant = [
+        job.id for job, _ in found if job.id == subject.chosen_job or (not subject.chosen_job and job.state == "done")
+    ]
+    return next(((job.id, step) for job, step in found if meant and job.id == meant[0]), None)
+
+
+def _checkpoint(job: "Job", step: int, likeness: float | None, is_used: bool) -> str:
     use = button("Use this one", "use", "", f"Use step {step} of {job.id}", job=job.id, step=str(step))
     best = " ★ best" if step == job.best_step else ""
     return (

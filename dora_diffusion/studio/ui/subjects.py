@@ -31,12 +31,10 @@ class SubjectsTab:
                 cards = panel(elem_id="subjects-cards")
             with gr.Column(scale=3, min_width=320, elem_classes="card"):
                 detail = panel(elem_id="subjects-detail")
-                with gr.Column(elem_id="subjects-change", visible=False) as change:
-                    name, rename = _field("subjects-name", "Name", "What you call it.", "Rename")
-                    typed, delete = _field(
-                        "subjects-typed", "Delete", "Type the name to delete the subject and its pictures.", "Delete"
-                    )
-                    delete.variant = "stop"
+                with gr.Accordion("Rename or delete", open=False, elem_id="subjects-change", visible=False) as change:
+                    name, rename = _field("subjects-name", "Name", "What you call it.", "Rename", "secondary")
+                    info = "Type the name to delete the subject, its trainings and its pictures."
+                    typed, delete = _field("subjects-typed", "Delete", info, "Delete", "stop")
         page = gr.State(0)
         shared.on_tick(actions.cards, [shared.subject, page], [cards])
         shared.on_tick(actions.detail, [shared.subject], [detail, change])
@@ -51,10 +49,10 @@ class SubjectsTab:
         shared.then_tick(undo.click(plain(actions.undo), None, [undo, chosen], **PROMPT))
 
 
-def _field(elem_id: str, label: str, info: str, does: str) -> tuple[gr.Textbox, gr.Button]:
+def _field(elem_id: str, label: str, info: str, does: str, look: str) -> tuple[gr.Textbox, gr.Button]:
     with gr.Row(equal_height=False, elem_classes="field-and-button"):
         field = gr.Textbox(elem_id=elem_id, label=label, info=info, max_lines=1, max_length=100, scale=3, min_width=160)
-        return field, gr.Button(does, elem_id=f"{elem_id}-button", scale=1, min_width=100)
+        return field, gr.Button(does, variant=look, elem_id=f"{elem_id}-button", scale=1, min_width=100)
 
 
 class SubjectActions:
@@ -76,11 +74,11 @@ class SubjectActions:
         except StudioError:
             subject = None
         if subject is None:
-            return NOTHING, gr.Column(visible=False)
+            return NOTHING, gr.Accordion(visible=False)
         if subject.deleted is not None:
             gone = f'<p class="empty" id="subject-none">{escape(subject.name)} was deleted.</p>'
-            return gone, gr.Column(visible=False)
-        return detail_html(self._studio, subject), gr.Column(visible=not self._studio.is_read_only)
+            return gone, gr.Accordion(visible=False)
+        return detail_html(self._studio, subject), gr.Accordion(visible=not self._studio.is_read_only)
 
     def name_of(self, chosen: str) -> tuple[str, str]:
         """What stands in the fields for name and deletion when another subject was chosen."""
