@@ -5,16 +5,21 @@ import sys
 from collections.abc import Sequence
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Any
 
+from dora_diffusion.studio.bases import Bases
+from dora_diffusion.studio.comparisons import Comparisons
 from dora_diffusion.studio.database import Database
+from dora_diffusion.studio.estimates import Estimates
+from dora_diffusion.studio.exports import Exports
 from dora_diffusion.studio.home import Home
-from dora_diffusion.studio.job_settings import TOYBOX, JobSettings
+from dora_diffusion.studio.job_settings import JobSettings
 from dora_diffusion.studio.jobs import Jobs
+from dora_diffusion.studio.pictures import Pictures
 from dora_diffusion.studio.scheduler import Scheduler
 from dora_diffusion.studio.slots import slots
 from dora_diffusion.studio.subjects import Subjects
 from dora_diffusion.studio.trainers import Trainers
+from dora_diffusion.studio.workshop import Workshop
 
 TRAINER = (sys.executable, "-m", "dora_diffusion.studio.trainer")
 LOG_BYTES, LOG_FILES = 1_000_000, 3
@@ -23,8 +28,8 @@ LOG_BYTES, LOG_FILES = 1_000_000, 3
 class Studio:
     """Everything of one home.
 
-    Attributes: home, database (also db), subjects, jobs, scheduler, and, as they are made: workshop, pictures,
-    comparisons, exports, bases, estimates.
+    Attributes: home, database (also db), subjects, jobs, scheduler, workshop, pictures, comparisons, exports,
+    bases, estimates.
 
     Args:
         home: folder of the studio.
@@ -35,18 +40,11 @@ class Studio:
         MachineError: the folder or its database cannot be used.
     """
 
-    workshop: Any
-    pictures: Any
-    comparisons: Any
-    exports: Any
-    bases: Any
-    estimates: Any
-
-    def __init__(self, home: Path, trainer: Sequence[str] = TRAINER, workshop: Any = None):
+    def __init__(self, home: Path, trainer: Sequence[str] = TRAINER, workshop: Workshop | None = None):
         self.home = Home(home)
         self.database = Database(self.home.database_file)
-        self.bases = None
-        self.workshop = workshop
+        self.workshop: Workshop = workshop if workshop is not None else Workshop(self.home.log_file)
+        self.bases = Bases(self.database, self.workshop)
         places = slots()
         settings = JobSettings(self._family_of)
         self.subjects = Subjects(self.home, self.database, self._base_names, settings.resolution)
@@ -55,6 +53,10 @@ class Studio:
         self.scheduler = Scheduler(
             self.home, self.database, self.subjects, self.jobs, trainers, places, self._make_room
         )
+        drawing = (self.home, self.database, self.subjects, self.jobs, self.bases, self.workshop)
+        self.pictures, self.exports = Pictures(*drawing), Exports(*drawing)
+        self.comparisons = Comparisons(self.home, self.pictures)
+        self.estimates = Estimates(self.database, self.bases, self.workshop)
         self._log: logging.Handler | None = None
 
     @property
@@ -77,8 +79,9 @@ class Studio:
         self.scheduler.start()
 
     def close(self) -> None:
-        """Stop to schedule. Trainings go on."""
+        """Stop to schedule, and end the workshop. Trainings go on."""
         self.scheduler.close()
+        self.workshop.close()
         self.database.close()
         if self._log is not None:
             logging.getLogger("dora_diffusion").removeHandler(self._log)
@@ -87,12 +90,11 @@ class Studio:
 
     def _make_room(self) -> None:
         """Let go of a GPU's memory before a training starts there."""
-        if self.workshop is not None:
-            self.workshop.release()
+        self.workshop.release()
 
     def _base_names(self) -> list[str]:
-        return [TOYBOX] if self.bases is None else [base.name for base in self.bases.list()]
+        return [base.name for base in self.bases.list()]
 
     def _family_of(self, name: str) -> str:
-        found = [base.family for base in self.bases.list() if base.name == name] if self.bases is not None else []
+        found = [base.family for base in self.bases.list() if base.name == name]
         return found[0] if found else "sd1"
