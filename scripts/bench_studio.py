@@ -39,6 +39,7 @@ ROOT = Path(__file__).parents[1]
 PHOTOS = sorted((ROOT / "samples" / "subjects" / "teapot").glob("*.jpg"))[:5]
 UPLOADERS, POLLERS, DRAWERS = 5, 10, 5
 STARTED_S, STATUS_MS, PAGE_MS = 10, 100, 300  # what is wanted at most
+KEPT_S = 4  # a server keeps an idle connection for five seconds
 IDLE = (sys.executable, "-c", "import time; time.sleep(1e6)")  # a trainer that keeps its slot and does nothing
 
 
@@ -90,7 +91,7 @@ class Browser:
 
     def __init__(self, port: int, subject: str = ""):
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        self._subject, self._session = subject, os.urandom(6).hex()
+        self._subject, self._session, self._asked = subject, os.urandom(6).hex(), 0.0
         self.config: dict[str, Any] = {}
 
     def get(self, path: str) -> bytes:
@@ -121,6 +122,9 @@ class Browser:
 
     def _ask(self, method: str, path: str, body: Any = None) -> bytes:
         headers = {} if body is None else {"content-type": "application/json"}
+        if time.monotonic() - self._asked > KEPT_S:
+            self._connection.close()  # the server has, or is about to; the next request opens it again
+        self._asked = time.monotonic()
         self._connection.request(method, path, None if body is None else json.dumps(body), headers)
         answer = self._connection.getresponse()
         content = answer.read()
