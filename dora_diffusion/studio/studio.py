@@ -28,8 +28,8 @@ LOG_BYTES, LOG_FILES = 1_000_000, 3
 class Studio:
     """Everything of one home.
 
-    Attributes: home, database (also db), subjects, jobs, scheduler, workshop, pictures, comparisons, exports,
-    bases, estimates.
+    Attributes: home, database (also db), subjects, jobs, scheduler, workshop, pictures, comparisons, exports, bases,
+    estimates.
 
     Args:
         home: folder of the studio.
@@ -43,7 +43,7 @@ class Studio:
     def __init__(self, home: Path, trainer: Sequence[str] = TRAINER, workshop: Workshop | None = None):
         self.home = Home(home)
         self.database = Database(self.home.database_file)
-        self.workshop: Workshop = workshop if workshop is not None else Workshop(self.home.log_file)
+        self.workshop = workshop or Workshop(self.home.log_file)
         self.bases = Bases(self.database, self.workshop)
         places = slots()
         settings = JobSettings(self._family_of)
@@ -53,8 +53,9 @@ class Studio:
         self.scheduler = Scheduler(
             self.home, self.database, self.subjects, self.jobs, trainers, places, self._make_room
         )
-        drawing = (self.home, self.database, self.subjects, self.jobs, self.bases, self.workshop)
-        self.pictures, self.exports = Pictures(*drawing), Exports(*drawing)
+        parts = (self.home, self.database, self.subjects, self.jobs, self.bases, self.workshop)
+        self.pictures = Pictures(*parts)
+        self.exports = Exports(*parts)
         self.comparisons = Comparisons(self.home, self.pictures)
         self.estimates = Estimates(self.database, self.bases, self.workshop)
         self._log: logging.Handler | None = None
@@ -79,7 +80,7 @@ class Studio:
         self.scheduler.start()
 
     def close(self) -> None:
-        """Stop to schedule, and end the workshop. Trainings go on."""
+        """Stop to schedule. Trainings go on."""
         self.scheduler.close()
         self.workshop.close()
         self.database.close()

@@ -1,4 +1,4 @@
-"""The advanced settings on the page: controls made by ``form``, what was changed, and the command that does the same."""
+"""The advanced settings on the page: controls made by ``form``, what was changed, and the command that does it."""
 
 import json
 from collections.abc import Mapping

@@ -13,29 +13,8 @@ from pydantic.fields import FieldInfo
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.fields import value_at, walk
 from dora_diffusion.registry import ADAPTERS, ATTENTION_BACKENDS, OPTIMIZERS
+from dora_diffusion.studio.job_settings import KEPT
 
-# What the form leaves out, and why.
-ELSEWHERE = {
-    "preset": "the quality says it",
-    "model.pretrained_model_name_or_path": "asked above",
-    "data.class_noun": "asked above",
-    "data.trigger": "asked above",
-    "data.instance_data_dir": "the photos above",
-    "run.output_dir": "the studio's own folder",
-    "run.logging_dir": "belongs to trackers",
-    "run.resume_from_checkpoint": "the studio resumes by itself",
-    "run.overwrite": "the studio never writes over a run",
-    "run.plan_only": "the studio measures by itself",
-    "run.report_to": "trackers send to others",
-    "run.push_to_hub": "sends to others",
-    "run.hub_model_id": "sends to others",
-    "model.allow_pickle": "a danger that only a command line may ask for",
-    "model.revision": "the base model is chosen above",
-    "model.variant": "the base model is chosen above",
-    "model.pretrained_vae_model_name_or_path": "the base model is chosen above",
-    "data.mask_data_dir": "a folder that the page cannot show",
-    "prior.class_data_dir": "a folder that the page cannot show",
-}
 TITLES = {
     "model": "Base model",
     "data": "Photos and captions",
@@ -118,8 +97,8 @@ class Setting:
 
 @cache
 def settings() -> tuple[Setting, ...]:
-    """Every setting that the form has, in the order of TrainConfig."""
-    return tuple(_setting(name, field) for name, field in walk(TrainConfig) if name not in ELSEWHERE)
+    """Every setting that the form has, in the order of TrainConfig: all but those that the studio keeps to itself."""
+    return tuple(_setting(name, field) for name, field in walk(TrainConfig) if name not in KEPT)
 
 
 def changed(values: Mapping[str, Any], preset: TrainConfig) -> dict[str, Any]:

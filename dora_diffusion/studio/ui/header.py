@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 SHOWN_IN_LINE = 3
 READ_ONLY = (
     "Another studio already uses this folder. This one only shows what happens there: use the other one's page, or end "
-    "it and reload."
+    "it, and this one takes over."
 )
 _ANNOUNCER = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
 
@@ -26,22 +26,22 @@ _ANNOUNCER = "element.setAttribute('role', 'status'); element.setAttribute('aria
 def build_header(studio: "Studio", shared: Shared) -> None:
     """Title, privacy line, badge, banner and job strip; the strip's buttons work on every tab."""
     gr.HTML(title(), elem_id="title")
-    gr.HTML(banner(studio.is_read_only), elem_id="banner", visible=studio.is_read_only)
+    note = gr.HTML(elem_id="banner")
     strip = html_panel(elem_id="strip")
     announcer = gr.HTML(elem_id="announcer", js_on_load=_ANNOUNCER)
 
-    def look() -> tuple[str, str]:
+    def look() -> tuple[str, str, str]:
         jobs = studio.jobs.current()
         names = {job.subject_id: called(find(studio, job.subject_id)) for job in jobs}
         # The end of a training is news too, though the strip has moved on: the newest job tells it.
         told = jobs[0] if jobs else next(iter(studio.jobs.list(limit=1)), None)
         spoken = panel.announcement(told, called(find(studio, told.subject_id))) if told else ""
-        return strip_html(jobs, names), spoken
+        return strip_html(jobs, names), spoken, banner(studio.is_read_only)
 
     def act(event: gr.EventData) -> tuple[Any, Any]:
         return do(studio, shared, asked(event))
 
-    shared.on_tick(look, outputs=[strip, announcer])
+    shared.on_tick(look, outputs=[strip, announcer, note])
     shared.then_tick(strip.click(shared.plain(act), None, [shared.tabs, shared.subject], **PROMPT))
 
 
@@ -81,7 +81,7 @@ def title() -> str:
 
 
 def banner(read_only: bool) -> str:
-    """HTML of the banner that a second studio in one folder shows."""
+    """HTML of the banner that a second studio in one folder shows, until the first one ends."""
     return f'<p role="note" class="note" data-read-only="true">{READ_ONLY}</p>' if read_only else ""
 
 

@@ -1,14 +1,12 @@
 """Serving the page: to this computer alone unless a login is set, without telemetry, showing only the media folder."""
 
 import contextlib
-import logging
 import os
 import signal
 import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from dora_diffusion.studio.ui.mcp import check_mcp, check_served
 LOOPBACK = ("127.0.0.1", "localhost")
 ANY_ADDRESS = ("0.0.0.0", "::")
 SHARED_NAMES = "*.gradio.live"
-LOG_BYTES, LOG_FILES = 1_000_000, 3
 
 OnReady = Callable[[str], None]
 
@@ -51,7 +48,7 @@ def serve(studio: Studio, config: AppConfig, login: tuple[str, str] | None, on_r
         raise MachineError(
             "The studio needs Gradio, which is missing here: pip install 'dora-diffusion[ui]'."
         ) from error
-    with _logged(studio.home.log_file), _ended() as end:
+    with _ended() as end:
         page, address = _open(studio, config, login)
         try:
             if config.mcp:
@@ -122,21 +119,6 @@ def _ended() -> Iterator[threading.Event]:
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
-
-
-@contextlib.contextmanager
-def _logged(file: Path) -> Iterator[None]:
-    """What the studio logs goes to its own file, which is begun anew before it grows large."""
-    logger = logging.getLogger("dora_diffusion.studio")
-    handler = RotatingFileHandler(file, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
 
 
 def _has_screen() -> bool:

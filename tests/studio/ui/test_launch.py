@@ -1,5 +1,6 @@
 """The page is for this computer, and what a user does wrong is told in plain words."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from socket import socket
 import pytest
 
 from dora_diffusion.cli.app import run
+from dora_diffusion.config import AppConfig
 from dora_diffusion.errors import MachineError, StudioError
 from dora_diffusion.studio.ui.launch import check_host, launch, read_login, trusted_hosts
 
@@ -28,7 +30,9 @@ def test_a_host_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("DORA_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("DORA_STUDIO_LOGIN", raising=False)
     with pytest.raises(StudioError):
-        launch("0.0.0.0", 7860, print)
+        launch(AppConfig(host="0.0.0.0"), print)
+    with pytest.raises(StudioError, match="--share would open"):
+        launch(AppConfig(share=True), print)
     assert not (tmp_path / "home").exists()
 
 
@@ -47,13 +51,14 @@ def test_the_names_a_browser_may_use() -> None:
     assert trusted_hosts("127.0.0.1") == ["127.0.0.1", "localhost"]
     assert trusted_hosts("192.168.1.5") == ["127.0.0.1", "192.168.1.5", "localhost"]
     assert trusted_hosts("0.0.0.0") == ["*"]
+    assert trusted_hosts("127.0.0.1", share=True) == ["*.gradio.live", "127.0.0.1", "localhost"]
 
 
 def test_without_gradio_the_cure_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DORA_HOME", str(tmp_path / "home"))
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(MachineError, match=r"pip install 'dora-diffusion\[ui\]'"):
-        launch("127.0.0.1", 7860, print)
+        launch(AppConfig(), print)
 
 
 def test_a_taken_port_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +68,7 @@ def test_a_taken_port_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         other.listen()
         port = other.getsockname()[1]
         with pytest.raises(StudioError, match=f"Port {port} of 127.0.0.1 cannot be used"):
-            launch("127.0.0.1", port, print)
+            launch(AppConfig(port=port), print)
 
 
 def test_help_needs_neither_gradio_nor_torch() -> None:
@@ -75,12 +80,38 @@ def test_help_needs_neither_gradio_nor_torch() -> None:
     assert "--host" in done.stdout and done.stdout.endswith("0 set()\n")
 
 
-def test_the_command_passes_host_and_port(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    served: list[tuple[str, int]] = []
+def test_the_command_passes_its_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    served: list[AppConfig] = []
+    monkeypatch.setattr("dora_diffusion.cli.app.launch", lambda config, on_ready: served.append(config))
+    assert run(["--host", "localhost", "--port", "7999", "--home", str(tmp_path), "--no_browser"]) == 0
+    assert served == [AppConfig(host="localhost", port=7999, home=tmp_path, browser=False)]
 
-    def serve(host: str, port: int, on_ready: object) -> None:
-        served.append((host, port))
 
-    monkeypatch.setattr("dora_diffusion.cli.app.launch", serve)
-    assert run(["--host", "localhost", "--port", "7999"]) == 0
-    assert served == [("localhost", 7999)]
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_when_it_is_asked_to(name: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl+C and a polite end: the port is free again, nothing is printed that looks like a fault."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path; from fake_studio import FakeStudio\n"
+        "from dora_diffusion.config import AppConfig; from dora_diffusion.studio.ui.launch import serve\n"
+        "studio = FakeStudio(Path(sys.argv[2])); studio.close = lambda: print('closed', flush=True)\n"
+        "serve(studio, AppConfig(port=int(sys.argv[3]), browser=False), None, lambda address: print(address, flush=True))"
+    )
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    here = Path(__file__).parents[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(here), str(tmp_path), str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == f"http://127.0.0.1:{port}/\n"
+        process.send_signal(name)
+        out, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (0, "closed\n")
+    assert "Traceback" not in errors
