@@ -19,7 +19,18 @@ from dora_diffusion.studio.workshop import Workshop
 
 MOST_RECENT = 20  # trainings that an estimate is made from
 # What changes neither time nor memory of a step.
-_NO_MATTER = {"output_dir", "seed", "max_train_steps", "overwrite", "resume_from_checkpoint", "validation_prompt"}
+_NO_MATTER = {
+    "output_dir",
+    "seed",
+    "max_train_steps",
+    "overwrite",
+    "resume_from_checkpoint",
+    "checkpointing_steps",
+    "checkpoints_total_limit",
+    "validation_prompt",
+    "validation_steps",
+    "num_validation_images",
+}
 
 
 @dataclass(frozen=True)

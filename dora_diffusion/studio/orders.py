@@ -1,6 +1,5 @@
 """What to draw: one order, and what it may say. Every order is checked before anything is started for it."""
 
-import math
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -129,8 +128,8 @@ def _number(value: Any, what: str, least: float, most: float) -> float:
 
 def _whole(value: Any, what: str, least: int, most: int, besides: str = "") -> int:
     """A page's number fields give floats, also where they show whole numbers."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or value != int(value) or not least <= value <= most:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least <= value <= most or value != int(value):
         raise StudioError(f"{what} is a whole number from {least} to {most}{besides}, got {_shown(value)}.")
     return int(value)
 
@@ -145,4 +144,7 @@ def _side(value: Any, what: str) -> int | None:
 
 
 def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)[:40]
+    if isinstance(value, float):
+        return f"{value:g}"
+    is_huge = isinstance(value, int) and value.bit_length() > 1000
+    return "a number without end" if is_huge else str(value)[:40]

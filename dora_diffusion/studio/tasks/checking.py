@@ -67,8 +67,11 @@ def _checked(desk: Desk, name: str) -> dict[str, Any]:
         _check_whole(path, name)
         return {"family": family.name, "size": _size(CONFIGURATIONS / family.configuration(None)), "note": ""}
     folder = path if path.is_dir() else _snapshot(name)
-    for part in _WEIGHTS:
-        if part in family.parts:
+    index = _config(folder / "model_index.json")
+    for part in family.parts:
+        if not isinstance(index.get(part), list) or not index[part] or index[part][0] is None:
+            raise ModelError(f"{name} is incomplete: its model_index.json lists no {part.replace('_', ' ')}.")
+        if part in _WEIGHTS:
             desk.check_stop()
             _check_part(folder / part, name)
     return {"family": family.name, "size": _size(folder), "note": ""}
