@@ -11,6 +11,7 @@ does: its HTML, its configuration, all that its tabs show first, and the tick af
 
 import argparse
 import http.client
+import itertools
 import json
 import os
 import statistics
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -34,6 +36,7 @@ from dora_diffusion.config import AppConfig
 from dora_diffusion.studio.orders import MAX_PICTURES, Order
 from dora_diffusion.studio.studio import Studio
 from dora_diffusion.studio.ui.launch import serve
+from dora_diffusion.studio.workshop import OnEvent, Workshop
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = sorted((ROOT / "samples" / "subjects" / "teapot").glob("*.jpg"))[:5]
@@ -180,50 +183,45 @@ def app(home: Path) -> Any:
     return server(home, sys.executable, "app.py", "--no-browser", "--home", str(home))
 
 
-# The users. Each goes on until the end, and counts.
+# The users. Each does what it does once at least, goes on until the end, and counts.
 
 
-def upload(port: int, end: float, tally: Tally, number: int) -> None:
+def upload(client: Client, end: float, tally: Tally, number: int) -> None:
     """Send photos, make a subject of them, look at it; every ten seconds."""
-    client = Client(f"http://127.0.0.1:{port}", verbose=False)
-    while time.monotonic() < end:
+
+    def create() -> Any:
         files = [handle_file(photo) for photo in PHOTOS]
-        name = f"Teapot {number}"
-        made = tally.time(
-            lambda name=name, files=files: client.predict(
-                files=files, class_noun="teapot", name=name, api_name="/create_subject"
-            )
-        )
+        return client.predict(files=files, class_noun="teapot", name=f"Teapot {number}", api_name="/create_subject")
+
+    for _ in _until(end, 10):
+        made = tally.time(create)
         if made:
-            tally.time(lambda id=made["id"]: client.predict(subject=id, api_name="/subject"))
-        _rest(10, end)
+            tally.time(partial(client.predict, subject=made["id"], api_name="/subject"))
 
 
-def poll(port: int, end: float, tally: Tally, by_client: Tally, job: str) -> None:
+def poll(page: Browser, client: Client, end: float, tally: Tally, by_client: Tally, job: str) -> None:
     """Ask every second how a training is, as a page does; every fifth time by gradio_client too."""
-    page, client, turn = Browser(port), Client(f"http://127.0.0.1:{port}", verbose=False), 0
-    while time.monotonic() < end:
+    for turn in _until(end, 1):
         tally.time(lambda: page.call("job", job))
         if turn % 5 == 0:
             by_client.time(lambda: client.predict(job=job, api_name="/job"))
-        turn += 1
-        _rest(1, end)
 
 
-def draw(port: int, end: float, tally: Tally, number: int) -> None:
+def draw(client: Client, end: float, tally: Tally, number: int) -> None:
     """Draw one picture after the other with toybox, four steps each."""
-    client, seed = Client(f"http://127.0.0.1:{port}", verbose=False), 1000 * number
-    while time.monotonic() < end:
-        seed += 1
-        tally.time(
-            lambda seed=seed: client.predict(
-                subject=None, prompt="a photo of a red teapot", seed=seed, num_inference_steps=4, api_name="/generate"
-            )
-        )
+    what = {"subject": None, "prompt": "a photo of a red teapot", "num_inference_steps": 4, "api_name": "/generate"}
+    for turn in _until(end, 0):
+        tally.time(partial(client.predict, seed=1000 * number + turn, **what))
 
 
-def _rest(seconds: float, end: float) -> None:
-    time.sleep(max(0.0, min(seconds, end - time.monotonic())))
+def _until(end: float, pause_s: float) -> Iterator[int]:
+    """0, 1, 2, ... until the end, at most one each ``pause_s``."""
+    for turn in itertools.count():
+        next_one = time.monotonic() + pause_s
+        yield turn
+        if time.monotonic() >= end:
+            return
+        time.sleep(max(0.0, min(next_one, end) - time.monotonic()))
 
 
 def users_at_once(port: int, process: subprocess.Popen[bytes], seconds: float) -> list[Row]:
@@ -232,11 +230,16 @@ def users_at_once(port: int, process: subprocess.Popen[bytes], seconds: float) -
     subject = page.call("create_sample", "teapot")["id"]
     job = page.call("train", subject, "quick", None)["id"]
     tallies = {name: Tally() for name in ("uploads", "status", "status by gradio_client", "pictures")}
-    end = time.monotonic() + seconds
-    users = [threading.Thread(target=upload, args=(port, end, tallies["uploads"], n)) for n in range(UPLOADERS)]
     asked = (tallies["status"], tallies["status by gradio_client"])
-    users += [threading.Thread(target=poll, args=(port, end, *asked, job)) for _ in range(POLLERS)]
-    users += [threading.Thread(target=draw, args=(port, end, tallies["pictures"], n)) for n in range(DRAWERS)]
+    # Without TLS there is nothing to verify, and reading the certificates takes longer than a call.
+    address, count = f"http://127.0.0.1:{port}", UPLOADERS + POLLERS + DRAWERS
+    clients = [Client(address, verbose=False, ssl_verify=False) for _ in range(count)]
+    end = time.monotonic() + seconds
+    jobs: list[tuple[Callable[..., None], tuple[Any, ...]]]
+    jobs = [(upload, (clients.pop(), end, tallies["uploads"], number)) for number in range(UPLOADERS)]
+    jobs += [(poll, (Browser(port), clients.pop(), end, *asked, job)) for _ in range(POLLERS)]
+    jobs += [(draw, (clients.pop(), end, tallies["pictures"], number)) for number in range(DRAWERS)]
+    users = [threading.Thread(target=target, args=values) for target, values in jobs]
     studio, memory = psutil.Process(process.pid), []
     for user in users:
         user.start()
@@ -247,9 +250,7 @@ def users_at_once(port: int, process: subprocess.Popen[bytes], seconds: float) -
         for user in users:
             user.join(max(0.0, wake - time.monotonic()) if time.monotonic() < end else None)
     memory.append(studio.memory_info().rss / 2**20)
-    rows = [
-        Row(f"{name}, of {UPLOADERS + POLLERS + DRAWERS} users at once", tally.words) for name, tally in tallies.items()
-    ]
+    rows = [Row(f"{name}, of {count} users at once", tally.words) for name, tally in tallies.items()]
     rows[1].wanted = f"median <= {STATUS_MS} ms"
     errors = [error for tally in tallies.values() for error in tally.errors]
     rows.append(Row("errors", f"{len(errors)}{': ' if errors else ''}{'; '.join(sorted(set(errors))[:3])}", "0"))
@@ -264,14 +265,14 @@ def users_at_once(port: int, process: subprocess.Popen[bytes], seconds: float) -
 # The long history.
 
 
-class Painter:
-    """Stands for the workshop: squares instead of pictures, at once."""
+class Painter(Workshop):
+    """A workshop without a process: squares instead of pictures, at once."""
 
     def call(
         self,
         task: str,
         arguments: Mapping[str, Any] | None = None,
-        on_event: Callable[[Mapping[str, Any]], None] | None = None,
+        on_event: OnEvent | None = None,
         stop: threading.Event | None = None,
     ) -> dict[str, Any]:
         if task != "draw" or arguments is None or on_event is None:
@@ -283,16 +284,10 @@ class Painter:
             on_event({"event": "picture", "index": index, "seconds": 1.0, "width": 128, "height": 128})
         return {}
 
-    def release(self, timeout_s: float | None = None) -> bool:
-        return True
-
-    def close(self) -> None:
-        pass
-
 
 def fill(home: Path, jobs: int, pictures: int) -> str:
     """Queue jobs, one a subject, and draw pictures; returns a subject that has both."""
-    studio = Studio(home, trainer=IDLE, workshop=Painter())
+    studio = Studio(home, trainer=IDLE, workshop=Painter(home / "app.log"))
     subjects = [studio.subjects.create(PHOTOS[:1], f"Teapot {number}", "teapot") for number in range(jobs)]
     for subject in subjects:
         studio.jobs.enqueue(subject.id, "quick")
@@ -342,7 +337,12 @@ def _time_page(page: Browser, times: dict[str, list[float]]) -> None:
 
 def serve_idle(home: Path, port: int) -> None:
     """Serve a home whose trainings do nothing."""
-    serve(Studio(home, trainer=IDLE, workshop=Painter()), AppConfig(port=port, browser=False, home=home), None, print)
+    serve(
+        Studio(home, trainer=IDLE, workshop=Painter(home / "app.log")),
+        AppConfig(port=port, browser=False, home=home),
+        None,
+        print,
+    )
 
 
 def report(rows: Sequence[Row]) -> str:

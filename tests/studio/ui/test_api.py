@@ -3,6 +3,7 @@
 import base64
 import inspect
 import json
+import re
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ from dora_diffusion.studio.ui.offline import FETCHED, fetch_nothing
 from dora_diffusion.studio.ui.page import build
 from dora_diffusion.studio.ui.uploads import MAX_FILES, received
 
+GUIDE = Path(__file__).parents[3] / "docs" / "studio.md"
 LONG = {"generate", "compare", "export", "add_base"}
 SHORT = {
     *("list_subjects", "subject", "create_subject", "samples", "create_sample", "delete_subject", "restore_subject"),
@@ -368,6 +370,34 @@ def test_short_answers_do_not_wait_for_pictures(client: Client, served: Served) 
     assert time.monotonic() - started < 3 and not any(job.done() for job in waiting)
     (served.home / "go").touch()
     assert all(len(job.result(timeout=20)[0]) == 1 for job in waiting)
+
+
+def test_the_example_of_the_guide(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (30, 20)).save(tmp_path / "photos" / "1.jpg")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "downloads"))
+    monkeypatch.setattr(time, "sleep", lambda seconds: (served.home / "done").touch())  # the fake training's end
+    example = GUIDE.read_text().split("```python\n")[1].split("```")[0]
+    exec(compile(example.replace("http://127.0.0.1:7860", served.url), "studio.md", "exec"), {})
+    said = capsys.readouterr().out
+    assert "done [" in said and "('diffusers', True)" in said and said.count(".png") == 4
+
+
+def test_the_request_of_the_guide(served: Served) -> None:
+    command = next(line for line in GUIDE.read_text().splitlines() if line.startswith("curl"))
+    path, body = (
+        command.split("http://127.0.0.1:7860/")[1].split(" -H ")[0],
+        json.loads(command.split("-d ")[1].strip("'")),
+    )
+    status, answer = served.post(path.removeprefix("gradio_api/run/"), *body["data"])
+    assert status == 500 and json.loads(answer)["error"].startswith("There is no") or status == 200
+
+
+def test_the_guide_names_every_endpoint() -> None:
+    tables = [line for line in GUIDE.read_text().splitlines() if line.startswith("|")]
+    named = {word for line in tables for word in re.findall(r"`([a-z_]+)`", line)}
+    assert named >= SHORT | LONG
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,9 @@ def test_the_strip_of_a_queue_that_has_not_begun() -> None:
     assert 'id="strip-line"' in html and 'data-state="queued"' in html and "Next in line" in html
 
 
-@pytest.mark.parametrize(("number", "words"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (22, "22nd")])
+@pytest.mark.parametrize(
+    ("number", "words"), [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (22, "22nd")]
+)
 def test_ordinals(number: int, words: str) -> None:
     assert panel.ordinal(number) == words
 
@@ -136,7 +138,10 @@ def test_time_left(seconds: float, words: str) -> None:
 
 def test_the_best_step_can_be_used_and_the_newest_tried() -> None:
     html = progress.choice_html(a_job(best_step=100), a_subject(), [50, 100, 150])
-    assert re.findall('data-do="([a-z]+)" data-job="job-1" data-step="([0-9]*)"', html) == [("use", "100"), ("try", "150")]
+    assert re.findall('data-do="([a-z]+)" data-job="job-1" data-step="([0-9]*)"', html) == [
+        ("use", "100"),
+        ("try", "150"),
+    ]
     used = progress.choice_html(a_job(state="done"), a_subject(chosen_job="job-1", chosen_step=100), [50, 100])
     assert "in use" in used and 'data-do="use" data-job="job-1" data-step=""' in used and 'data-do="try"' not in used
 
