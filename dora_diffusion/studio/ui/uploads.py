@@ -41,7 +41,7 @@ def received(files: Any, folder: Path) -> Iterator[list[Path]]:
 def _one(file: Any, folder: Path, written: Path) -> Path:
     if isinstance(file, str) and file.startswith("data:"):
         return _written_out(file, written)
-    named = file.get("path") if isinstance(file, Mapping) else file
+    named: Any = file.get("path") if isinstance(file, Mapping) else file
     try:
         path = Path(named).resolve()
         is_ours = path.is_relative_to(folder.resolve()) and path.is_file()
