@@ -106,7 +106,7 @@ class Scheduler:
     def _guarded(self, do: Callable[..., None], *values: object) -> None:
         try:
             do(*values)
-        except (DoraError, OSError, sqlite3.Error, ValueError) as error:
+        except Exception as error:  # whatever it was: a scheduler that has ended starts and shows nothing more
             log.exception("The scheduler could not do its turn's part: %s", error)
 
     def _look_after(self, row: sqlite3.Row) -> None:
