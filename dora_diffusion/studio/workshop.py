@@ -133,10 +133,12 @@ class Workshop:
     def release(self, timeout_s: float | None = None) -> bool:
         """End the process, so that a training has the memory; an order that is being worked on is finished first.
 
+        Orders that wait come after it, in a new process.
+
         Returns: False when it was still busy after ``timeout_s``, and was left.
         """
         try:
-            with self._line.turn(timeout_s=timeout_s):
+            with self._line.turn(timeout_s=timeout_s, first=True):
                 self._end()
         except TimeoutError:
             return False
@@ -336,8 +338,13 @@ class _Line:
         return len(self._waiting)
 
     @contextmanager
-    def turn(self, stop: threading.Event | None = None, timeout_s: float | None = None) -> Iterator[None]:
+    def turn(
+        self, stop: threading.Event | None = None, timeout_s: float | None = None, *, first: bool = False
+    ) -> Iterator[None]:
         """Wait for one's turn, and have it within the block.
+
+        Args:
+            first: come before all who wait, but for whom is being served.
 
         Raises:
             StoppedError: ``stop`` was set before it came.
@@ -347,7 +354,7 @@ class _Line:
         until = None if timeout_s is None else time.monotonic() + timeout_s
         try:
             with self._changed:
-                self._waiting.append(ticket)
+                self._waiting.insert(1 if first else len(self._waiting), ticket)
                 while self._waiting[0] is not ticket:
                     self._changed.wait(_LOOK_S)
                     if stop is not None and stop.is_set():

@@ -92,6 +92,7 @@ def test_a_process_that_dies_is_told_plainly_and_the_next_order_starts_a_new_one
 def test_one_that_died_while_it_had_nothing_to_do_is_replaced_without_a_word(workshop: Workshop) -> None:
     pid = workshop.call("echo")["pid"]
     os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not workshop.is_running)
     assert workshop.call("echo")["pid"] != pid
 
 
@@ -155,6 +156,22 @@ def test_orders_wait_in_line_and_the_first_comes_first(workshop: Workshop, tmp_p
     for thread in threads:
         thread.join(20)
     assert served == [0, 1, 2, 3, 4] and workshop.waiting == 0
+
+
+def test_a_training_that_needs_the_memory_comes_before_those_that_wait(workshop: Workshop, tmp_path: Path) -> None:
+    begun = threading.Event()
+    pids: list[int] = []
+    first = threading.Thread(target=lambda: workshop.call("draw", draw(tmp_path, 30), lambda event: begun.set()))
+    first.start()
+    assert begun.wait(10)
+    pid = workshop.pid
+    waits = threading.Thread(target=lambda: pids.append(workshop.call("echo")["pid"]))
+    waits.start()
+    wait_for(lambda: workshop.waiting == 1)
+    assert workshop.release() and pid is not None and gone(pid)
+    first.join(10)
+    waits.join(10)
+    assert pids and pids[0] != pid, "who waited was served by a new process"
 
 
 def test_one_that_waits_can_leave_the_line(workshop: Workshop, tmp_path: Path) -> None:
