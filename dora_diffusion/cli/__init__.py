@@ -98,6 +98,8 @@ def _set_up_process() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING, stream=sys.stderr)
+    shown = logging.StreamHandler(sys.stderr)
+    shown.setLevel(logging.WARNING)  # a part that logs more, to a file of its own, prints no more for that
+    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING, handlers=[shown])
     # Where it is installed, diffusers imports it, and it warns of kernels for 4-bit weights, which nothing here uses.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

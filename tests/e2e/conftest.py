@@ -41,7 +41,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 @pytest.fixture
 def fake_studio(serve: Callable[..., Server]) -> Callable[..., Server]:
-    """Starts a studio whose trainer and pipeline are fakes: ``fake_studio(mode, seconds_a_step)``."""
+    """Starts a studio whose trainer and workshop are fakes: ``fake_studio(mode, seconds_a_step)``."""
     return lambda mode="ok", pause_s=0.05: serve(HERE / "serve_fake.py", mode, pause_s)
 
 
@@ -66,15 +66,18 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     foreign: list[str] = []
     faults: list[str] = []
 
-    def open_it(server: Server, width: int = 1280, height: int = 1000) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": height}, accept_downloads=True)
+    def open_it(server: Server, width: int = 1280, height: int = 1000, dark: bool = False) -> Any:
+        scheme = "dark" if dark else "light"
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, accept_downloads=True, color_scheme=scheme
+        )
         contexts.append(context)
         page = context.new_page()
         ours = (server.url, "data:", "blob:")
         page.on("request", lambda asked: None if asked.url.startswith(ours) else foreign.append(asked.url))
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.goto(server.url, wait_until="domcontentloaded")
-        page.get_by_role("heading", name="DoRA Studio").wait_for()
+        page.locator("#strip-line").wait_for()  # the first tick: the page is alive
         return page
 
     yield open_it

@@ -1,6 +1,7 @@
 """A studio in a process of its own."""
 
 import os
+import signal
 import subprocess
 import time
 import urllib.error
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from socket import socket
 
-from dora_diffusion.studio.jobs import Studio
+from dora_diffusion.studio import process
 
 
 @dataclass
@@ -50,10 +51,13 @@ class Server:
     def end(self) -> None:
         """End the server and the trainings it started."""
         self.kill()
-        studio = Studio(self.home)
-        running = studio.running()
-        if running is not None:
-            studio.stop(running)
+        for trainer in self.trainers():
+            process.send(trainer, signal.SIGKILL, group=True)
+
+    def trainers(self) -> list[int]:
+        """The processes that train now."""
+        held = [file for file in (self.home / "jobs").glob("*/alive") if process.is_held(file)]
+        return [pid for pid in map(process.pid_in, held) if pid is not None]
 
 
 def free_port() -> int:
@@ -62,10 +66,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def status_of(url: str, **headers: str) -> int:
-    """The HTTP status of a GET; 0 when nobody answers."""
+def status_of(url: str, body: bytes | None = None, **headers: str) -> int:
+    """The HTTP status of a GET, or of a POST of JSON; 0 when nobody answers."""
+    if body is not None:
+        headers["Content-Type"] = "application/json"
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=5) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=5) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return int(error.code)

@@ -10,7 +10,7 @@ from dora_diffusion.studio.ui.curve import likeness_curve, loss_curve
 from dora_diffusion.studio.ui.header import do
 from dora_diffusion.studio.ui.html import asked, button
 from dora_diffusion.studio.ui.html import panel as html_panel
-from dora_diffusion.studio.ui.shared import PROMPT, Shared, called, find
+from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared, called, find
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.jobs import Job
@@ -66,6 +66,7 @@ def build_progress(studio: "Studio", shared: Shared) -> None:
         tried = f"{wanted.get('job')}:{wanted.get('step')}" if wanted.get("do") == "try" else gr.skip()
         return tab, subject, tried
 
+    shared.subject.change(lambda: "", None, shared.checkpoint, **QUIET)
     shared.on_tick(look, [shared.subject], [job_panel, choice, curves, previews, log_part, log])
     for part in (job_panel, choice):
         pressed = part.click(shared.plain(act), None, [shared.tabs, shared.subject, shared.checkpoint], **PROMPT)

@@ -97,7 +97,7 @@ def _words(studio: "Studio") -> tuple[gr.Textbox, gr.Textbox, gr.Textbox, gr.Dro
             value="toybox",
             elem_id="teach-base",
             label="Base model",
-            info="Toybox is small and embedded: it learns in minutes, on any computer.",
+            info="The model that learns it.",
             filterable=False,
             render=False,
         ),
@@ -116,9 +116,9 @@ def _quality(studio: "Studio") -> gr.Radio:
 
 
 def _labels(qualities: dict[str, str], costs: dict[str, str]) -> list[tuple[str, str]]:
-    """ "Balanced: 300 steps (about 2 min, 1.4 GiB of 24 GiB)"."""
+    """ "Balanced, 300 steps: a good likeness (about 2 min, 1.4 GiB of 24 GiB)"."""
     return [
-        (f"{name.capitalize()}: {line}" + (f" ({costs[name]})" if costs.get(name) else ""), name)
+        (f"{name.capitalize()}, {line}" + (f" ({costs[name]})" if costs.get(name) else ""), name)
         for name, line in qualities.items()
     ]
 

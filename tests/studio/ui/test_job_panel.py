@@ -1,4 +1,4 @@
-"""The panel and the strip say the state to people and to machines, and nothing they show can be somebody else's HTML."""
+"""The panel and the strip say the state to people and machines, and nothing they show is somebody else's HTML."""
 
 import re
 from dataclasses import replace

@@ -95,7 +95,8 @@ def test_it_ends_when_it_is_asked_to(name: signal.Signals, tmp_path: Path) -> No
         "from pathlib import Path; from fake_studio import FakeStudio\n"
         "from dora_diffusion.config import AppConfig; from dora_diffusion.studio.ui.launch import serve\n"
         "studio = FakeStudio(Path(sys.argv[2])); studio.close = lambda: print('closed', flush=True)\n"
-        "serve(studio, AppConfig(port=int(sys.argv[3]), browser=False), None, lambda address: print(address, flush=True))"
+        "config = AppConfig(port=int(sys.argv[3]), browser=False)\n"
+        "serve(studio, config, None, lambda address: print(address, flush=True))"
     )
     with socket() as probe:
         probe.bind(("127.0.0.1", 0))
