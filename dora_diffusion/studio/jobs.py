@@ -128,9 +128,7 @@ class Jobs:
         subject = self._subjects.get(subject_id)
         return self._settings.build(subject, quality, overrides, self._home.path_of("subject", subject.id))
 
-    def enqueue(
-        self, subject_id: str, quality: str, overrides: Mapping[str, Any] = NOTHING, note: str = ""
-    ) -> Job:
+    def enqueue(self, subject_id: str, quality: str, overrides: Mapping[str, Any] = NOTHING, note: str = "") -> Job:
         """Put a training of the subject at the end of the queue.
 
         Args:
@@ -196,6 +194,12 @@ class Jobs:
         subject = self._subjects.get(subject_id)
         sql = "select * from jobs where subject_id = ? and state != 'draft' order by number desc"
         return self._jobs(self._database.rows(sql, (subject.id,)))
+
+    def begun(self) -> "set[str]":
+        """The subjects of which a training has begun: no other one can have a checkpoint. One query for all."""
+        return {
+            row["subject_id"] for row in self._database.rows("select distinct subject_id from jobs where attempt > 0")
+        }
 
     def losses(self, id: str) -> "list[tuple[int, float]]":
         """(step, loss) of every logged step, in order."""
@@ -331,9 +335,7 @@ class Jobs:
             gone = connection.execute(f"delete from jobs where number = ? and state in {ENDED}", (number,)).rowcount
             if not gone:
                 raise StudioError("This training waits or runs. Cancel it first.")
-            connection.execute(
-                "update subjects set chosen_job = null, chosen_step = null where chosen_job = ?", (id,)
-            )
+            connection.execute("update subjects set chosen_job = null, chosen_step = null where chosen_job = ?", (id,))
         shutil.rmtree(self._home.path_of("job", id), ignore_errors=True)
         shutil.rmtree(self._home.media_of("previews", id), ignore_errors=True)
 

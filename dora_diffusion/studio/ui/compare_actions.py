@@ -10,7 +10,7 @@ import gradio as gr
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.comparisons import MODES, Grid, numbers
 from dora_diffusion.studio.orders import Order, checked
-from dora_diffusion.studio.ui.choices import Choices, Target, called, checkpoints, drawable, has_something, target
+from dora_diffusion.studio.ui.choices import Choices, Target, checkpoints, drawable, target, trained
 from dora_diffusion.studio.ui.compare_grid import grid_html
 from dora_diffusion.studio.ui.drawing import Step, behind, check_writable, state_line
 from dora_diffusion.studio.ui.line import Line, Ticket, Waiting, served
@@ -43,12 +43,7 @@ class CompareActions:
         """What can be compared: everything that can be drawn, and subjects that have checkpoints alone."""
         found = drawable(self._studio)
         known = {value.split("@")[0] for _, value in found}
-        more = [
-            (called(subject), subject.id)
-            for subject in self._studio.subjects.list()
-            if subject.id not in known and has_something(self._studio, subject)
-        ]
-        return [*found, *more]
+        return [*found, *(entry for entry in trained(self._studio) if entry[1] not in known)]
 
     def jobs(self, value: str | None) -> Choices:
         """(label, id) of the subject's trainings that have checkpoints, the newest first.
