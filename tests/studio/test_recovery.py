@@ -1,4 +1,4 @@
-"""Whatever is killed and whenever: no job lost, none run twice, none shown in a wrong state, the same bytes at the end."""
+"""Whatever is killed and whenever: no job lost, none run twice, none shown wrongly, the same bytes at the end."""
 
 import hashlib
 import random
@@ -173,7 +173,7 @@ def test_a_crash_around_the_launch_leaves_nothing_twice(
     """A server that dies before its trainer has started, or right after, before it has noted whom it started."""
     studio = make_studio(pause_s=0.02, start=False)
     id = enqueue(studio, photos, "duck")
-    trainers, launch = studio.jobs._trainers, studio.jobs._trainers.launch
+    trainers, launch = studio.trainers, studio.trainers.launch
 
     def dies(*values: object) -> int:
         if where == "launch":
