@@ -1,10 +1,8 @@
 """What a training will take, told before it starts: from trainings that were done here, else from two steps of it."""
 
 import json
-import sqlite3
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from statistics import median
@@ -15,8 +13,10 @@ from dora_diffusion.errors import StudioError
 from dora_diffusion.machine import memory
 from dora_diffusion.studio.bases import Bases
 from dora_diffusion.studio.database import Database
-from dora_diffusion.studio.workshop import Workshop
+from dora_diffusion.studio.slots import gpus
+from dora_diffusion.studio.workshop import StoppedError, Workshop
 
+WORTH = 20  # steps of a training that says what others take: the first are slow
 MOST_RECENT = 20  # trainings that an estimate is made from
 # What changes neither time nor memory of a step.
 _NO_MATTER = {
@@ -87,6 +87,7 @@ class Estimates:
         """The same, and waits for it.
 
         Raises:
+            StoppedError: a training began meanwhile, and has the machine for itself.
             StudioError: the two steps failed; the message says why.
         """
         known = self._from_jobs(config) or self._from_measurement(config)
@@ -94,9 +95,9 @@ class Estimates:
             return known
         # In a process of its own: its peak is the training's, and nobody's picture waits for it.
         with self._one_at_a_time:
-            workshop = self._workshop.sibling({})
+            workshop = self._workshop.sibling({}, patience_s=0.2)  # nothing is lost with it
             try:
-                found = workshop.call("plan", {"config": _as_json(config)})
+                found = workshop.call("plan", {"config": _as_json(config)}, stop=_Busy(self._database))
             finally:
                 workshop.close()
         key = self._key(config)
@@ -117,11 +118,12 @@ class Estimates:
         run = config.run
         rows = self._database.rows(
             "select total, step_ms, seconds, memory_gib, device from jobs where state = 'done' and base = ? "
-            "and resolution = ? and batch = ? and step_ms > 0 order by number desc limit ?",
+            "and resolution = ? and batch = ? and step_ms > 0 and total >= ? order by number desc limit ?",
             [
                 config.model.pretrained_model_name_or_path,
                 self._resolution(config),
                 run.train_batch_size * run.gradient_accumulation_steps,
+                WORTH,
                 MOST_RECENT,
             ],
         )
@@ -133,7 +135,7 @@ class Estimates:
         return Estimate(
             besides + step_s * run.max_train_steps,
             max((row["memory_gib"] or 0.0 for row in rows), default=0.0),
-            self._total(rows),
+            _total_gib(str(rows[0]["device"])),
             f"{len(rows)} earlier training{plural} here",
         )
 
@@ -148,15 +150,16 @@ class Estimates:
 
     def _begin(self, config: TrainConfig) -> None:
         key = self._key(config)
-        busy = self._database.row("select 1 from jobs where state in ('starting', 'running', 'saving') limit 1")
         with self._guard:
-            if busy or self._database.read_only or key in self._measuring | self._failed:
+            if _Busy(self._database).is_set() or self._database.read_only or key in self._measuring | self._failed:
                 return
             self._measuring.add(key)
 
         def go() -> None:
             try:
                 self.measure(config)
+            except StoppedError:
+                pass  # asked for again later, it is measured then
             except StudioError:  # asked for again it would fail again; who wants to know calls ``measure``
                 self._failed.add(key)
             finally:
@@ -181,16 +184,24 @@ class Estimates:
         base = self._bases.called(config.model.pretrained_model_name_or_path)
         return base.size if base else 512
 
-    def _total(self, rows: Sequence[sqlite3.Row]) -> float:
-        """Memory of the device that the newest of them ran on, in GiB; 0 where it is not known."""
-        device = str(rows[0]["device"])
-        if device.startswith("cpu"):
-            return memory().total_gib
-        row = self._database.row(
-            "select total_gib from measurements where device = ? and total_gib > 0 order by created desc limit 1",
-            [device],
-        )
-        return float(row["total_gib"]) if row else 0.0
+
+class _Busy(threading.Event):
+    """Set while something is trained."""
+
+    def __init__(self, database: Database):
+        super().__init__()
+        self._database = database
+
+    def is_set(self) -> bool:
+        active = self._database.row("select 1 from jobs where state in ('starting', 'running', 'saving') limit 1")
+        return active is not None
+
+
+def _total_gib(device: str) -> float:
+    """Memory of a device by its name; 0 where that is not known."""
+    if device.lower().startswith("cpu"):
+        return memory().total_gib
+    return next((gpu.gib for gpu in gpus() if gpu.name == device), 0.0)
 
 
 def _as_json(config: TrainConfig) -> dict[str, dict[str, object]]:

@@ -126,9 +126,10 @@ class Workshop:
                     self._wind_up(process, number)
                 raise
 
-    def sibling(self, environment: Mapping[str, str]) -> "Workshop":
+    def sibling(self, environment: Mapping[str, str], patience_s: float | None = None) -> "Workshop":
         """Another workshop like this one, with its own process and line."""
-        return Workshop(self.log_file, self._command, {**self._environment, **environment}, self._patience_s)
+        patience_s = self._patience_s if patience_s is None else patience_s
+        return Workshop(self.log_file, self._command, {**self._environment, **environment}, patience_s)
 
     def release(self, timeout_s: float | None = None) -> bool:
         """End the process, so that a training has the memory; an order that is being worked on is finished first.

@@ -33,7 +33,7 @@ def longer(config: TrainConfig, steps: int, **run: object) -> TrainConfig:
 
 def test_from_earlier_trainings_here(shop: Shop) -> None:
     for seconds in (40, 60, 1000):
-        shop.add_job("cat-1", total=100, step_ms=300.0, seconds=seconds, memory_gib=seconds / 100, device="cpu")
+        shop.add_job("cat-1", total=100, step_ms=300.0, seconds=seconds, memory_gib=seconds / 100, device="CPU")
     found = shop.estimates.of(longer(QUICK, 200))
     assert found is not None and found.source == "3 earlier trainings here"
     assert found.seconds == pytest.approx(200 * 0.3 + 30), "the median of what came besides the steps"
@@ -42,7 +42,9 @@ def test_from_earlier_trainings_here(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"state": "failed"}, {"base": "x"}, {"resolution": 64}, {"batch": 1}, {"step_ms": None}], ids=str
+    "other",
+    [{"state": "failed"}, {"base": "x"}, {"resolution": 64}, {"batch": 1}, {"step_ms": None}, {"total": 6}],
+    ids=str,
 )
 def test_other_trainings_do_not_count(shop: Shop, other: dict[str, object]) -> None:
     shop.add_job("cat-1", **{"step_ms": 300.0, "seconds": 50.0, **other})
@@ -66,6 +68,18 @@ def test_nothing_is_measured_while_something_is_trained(shop: Shop) -> None:
     shop.add_job("cat-1", state="running")
     assert shop.estimates.of(QUICK) is None
     assert not shop.estimates._measuring
+
+
+def test_a_training_that_begins_has_the_machine_for_itself(shop: Shop) -> None:
+    shop.workshop._command[1:1] = ["-c", "import time; time.sleep(60)"]
+    assert shop.estimates.of(QUICK) is None and shop.estimates._measuring
+    time.sleep(0.3)
+    shop.add_job("cat-1", state="starting")
+    until = time.monotonic() + 5
+    while shop.estimates._measuring:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert not shop.estimates._failed, "it is measured when the machine is free again"
 
 
 def test_a_measurement_that_fails_is_not_tried_again_and_again(tmp_path: Path) -> None:
