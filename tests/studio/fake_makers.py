@@ -1,6 +1,6 @@
 """Pictures, comparisons and exports that only pretend: real files of plain colours, drawn at the pace a test wants.
 
-``makers(studio)`` gives them to a ``FakeStudio``.
+A ``FakeStudio`` has them.
 """
 
 import hashlib
@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fake_studio import FakeStudio
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -26,7 +25,7 @@ BAD = Verdict("a1111", False, "drops the magnitudes", 0.2, 0.9, False)
 
 
 class FakePictures:
-    def __init__(self, studio: FakeStudio):
+    def __init__(self, studio: Any):
         self._studio = studio
         self.known: list[Picture] = []
         self.step_s = 0.0
@@ -89,7 +88,7 @@ class FakePictures:
 
 
 class FakeComparisons:
-    def __init__(self, studio: FakeStudio, pictures: FakePictures):
+    def __init__(self, studio: Any, pictures: FakePictures):
         self._studio, self._pictures = studio, pictures
 
     def plan(self, mode: Any, order: Order, values: Sequence[float] = (), seeds: Sequence[int] = ()) -> Grid:
@@ -131,7 +130,7 @@ class FakeComparisons:
 
 
 class FakeExports:
-    def __init__(self, studio: FakeStudio):
+    def __init__(self, studio: Any):
         self._studio = studio
         self.known: list[Export] = []
         self.refused = ""
@@ -180,15 +179,6 @@ class FakeExports:
     def delete(self, export_id: str) -> None:
         self.known.remove(self.get(export_id))
         self._studio.jobs.touch()
-
-
-def makers(studio: FakeStudio) -> Any:
-    """The studio, with pictures, comparisons and exports."""
-    whole: Any = studio
-    whole.pictures = FakePictures(studio)
-    whole.comparisons = FakeComparisons(studio, whole.pictures)
-    whole.exports = FakeExports(studio)
-    return whole
 
 
 def trained_teapot(studio: Any, photos: Sequence[Path]) -> str:

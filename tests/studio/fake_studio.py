@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fake_makers import FakeComparisons, FakeExports, FakePictures
 from PIL import Image
 
 from dora_diffusion.config import TrainConfig
@@ -299,6 +300,9 @@ class FakeStudio:
         self.jobs = FakeJobs(self.subjects)
         self.bases = FakeBases()
         self.estimates = FakeEstimates()
+        self.pictures = FakePictures(self)
+        self.comparisons = FakeComparisons(self, self.pictures)
+        self.exports = FakeExports(self)
         self.is_read_only = False
 
     def start(self) -> None: ...

@@ -4,6 +4,8 @@ An entry's value is text that the browser sends back, so it is read with suspici
 ``base:<name>``, ``<subject>``, ``<subject>@<job>@<step>`` or ``<subject>@<job>@newest``.
 """
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +30,30 @@ class Target:
     subject: "Subject | None" = None
     job_id: str | None = None
     step: int | None = None
+
+
+class Entries:
+    """The lists of what can be chosen, made once for all pages until something changes: many pages look each second."""
+
+    def __init__(self, studio: "Studio"):
+        self._studio = studio
+        self._guard = threading.Lock()
+        self._made: dict[str, tuple[int, Choices]] = {}
+
+    def drawable(self) -> Choices:
+        """As ``drawable``."""
+        return self._once("drawable", drawable)
+
+    def trained(self) -> Choices:
+        """As ``trained``."""
+        return self._once("trained", trained)
+
+    def _once(self, name: str, make: Callable[["Studio"], Choices]) -> Choices:
+        with self._guard:
+            revision = self._studio.jobs.revision()
+            if name not in self._made or self._made[name][0] != revision:
+                self._made[name] = revision, make(self._studio)
+            return list(self._made[name][1])
 
 
 def drawable(studio: "Studio") -> Choices:

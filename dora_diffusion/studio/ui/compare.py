@@ -28,7 +28,7 @@ class Compare:
 
     def build(self, studio: "Studio", shared: Shared) -> None:
         # A line of its own: who wants a picture meanwhile waits for one cell, not for the whole grid.
-        actions = CompareActions(studio, Line())
+        actions = CompareActions(studio, Line(), shared.entries)
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=320, elem_classes="card"):
                 parts = _form(actions)

@@ -10,7 +10,7 @@ import gradio as gr
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.comparisons import MODES, Grid, numbers
 from dora_diffusion.studio.orders import Order, checked
-from dora_diffusion.studio.ui.choices import Choices, Target, checkpoints, drawable, target, trained
+from dora_diffusion.studio.ui.choices import Choices, Entries, Target, checkpoints, target
 from dora_diffusion.studio.ui.compare_grid import grid_html
 from dora_diffusion.studio.ui.drawing import Step, behind, check_writable, state_line
 from dora_diffusion.studio.ui.line import Line, Ticket, Waiting, served
@@ -35,15 +35,16 @@ VALUES: dict[str, tuple[str, str, str]] = {
 class CompareActions:
     """The handlers of Compare over one studio."""
 
-    def __init__(self, studio: "Studio", line: Line):
+    def __init__(self, studio: "Studio", line: Line, entries: Entries):
         self._studio = studio
         self._line = line
+        self._entries = entries
 
     def subjects(self) -> Choices:
         """What can be compared: everything that can be drawn, and subjects that have checkpoints alone."""
-        found = drawable(self._studio)
+        found = self._entries.drawable()
         known = {value.split("@")[0] for _, value in found}
-        return [*found, *(entry for entry in trained(self._studio) if entry[1] not in known)]
+        return [*found, *((label, subject) for label, subject in self._entries.trained() if subject not in known)]
 
     def jobs(self, value: str | None) -> Choices:
         """(label, id) of the subject's trainings that have checkpoints, the newest first.

@@ -32,7 +32,7 @@ class Create:
     label = "Create"
 
     def build(self, studio: "Studio", shared: Shared) -> None:
-        actions = CreateActions(studio, shared.line)
+        actions = CreateActions(studio, shared.line, shared.entries)
         parts: Parts = {}
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=320, elem_classes="card"):

@@ -12,7 +12,7 @@ import gradio as gr
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.orders import RANDOM, Order, checked, decided
 from dora_diffusion.studio.prompts import inserted
-from dora_diffusion.studio.ui.choices import Choices, drawable, label_of, same_subject, target, value_of
+from dora_diffusion.studio.ui.choices import Choices, Entries, label_of, same_subject, target, value_of
 from dora_diffusion.studio.ui.drawing import Step, alt_of, behind, check_writable, picture_step, state_line, told_of
 from dora_diffusion.studio.ui.line import Line, Ticket, Waiting, served
 from dora_diffusion.studio.ui.prompt_help import prompt_help
@@ -33,13 +33,14 @@ IDLE = state_line(NAME, "idle", "Press Generate. A picture is kept in the histor
 class CreateActions:
     """The handlers of Create over one studio."""
 
-    def __init__(self, studio: "Studio", line: Line):
+    def __init__(self, studio: "Studio", line: Line, entries: Entries):
         self._studio = studio
         self._line = line
+        self._entries = entries
 
     def entries(self, current: str | None = None) -> Choices:
         """What can be chosen; what is chosen now stays among them as long as it can be drawn."""
-        found = drawable(self._studio)
+        found = self._entries.drawable()
         if current and current not in [value for _, value in found]:
             with suppress(StudioError):  # gone: it is not offered any more, and drawing it says so
                 found.append((label_of(self._studio, current), current))

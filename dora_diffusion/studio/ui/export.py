@@ -7,7 +7,7 @@ import gradio as gr
 
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.orders import MAX_STRENGTH
-from dora_diffusion.studio.ui.choices import Choices, checkpoints, trained
+from dora_diffusion.studio.ui.choices import Choices, Entries, checkpoints
 from dora_diffusion.studio.ui.controls import choice
 from dora_diffusion.studio.ui.drawing import DRAW, behind, check_writable, state_line
 from dora_diffusion.studio.ui.export_html import earlier_html, formats_html, is_proved, result_html
@@ -34,7 +34,7 @@ class ExportTab:
     label = "Export"
 
     def build(self, studio: "Studio", shared: Shared) -> None:
-        actions = ExportActions(studio, shared.line)
+        actions = ExportActions(studio, shared.line, shared.entries)
         formats = studio.exports.formats()
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=320, elem_classes="card"):
@@ -76,7 +76,7 @@ def _form(actions: "ExportActions", formats: "list[FormatNote]") -> Parts:
         info="Who reads each, and what it lacks, is in the table below.",
     )
     with gr.Row():
-        parts["precision"] = choice(
+        parts["precision"] = gr.Dropdown(
             PRECISIONS, value="fp32", elem_id="export-precision", label="Precision", filterable=False, min_width=140
         )
         parts["strength"] = gr.Slider(
@@ -127,13 +127,14 @@ def _bind(actions: "ExportActions", shared: Shared, parts: Parts) -> None:
 class ExportActions:
     """The handlers of Export over one studio."""
 
-    def __init__(self, studio: "Studio", line: Line):
+    def __init__(self, studio: "Studio", line: Line, entries: Entries):
         self._studio = studio
         self._line = line
+        self._entries = entries
 
     def subjects(self) -> Choices:
         """What can be exported."""
-        return trained(self._studio)
+        return self._entries.trained()
 
     def follow(self, subject_id: str) -> Any:
         """The subject that was chosen on another tab, where it can be exported."""

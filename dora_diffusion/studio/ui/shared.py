@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import gradio as gr
 
 from dora_diffusion.errors import DoraError, StudioError
+from dora_diffusion.studio.ui.choices import Entries
 from dora_diffusion.studio.ui.line import Line
 from dora_diffusion.studio.ui.plain import LOG, plainly
 
@@ -64,6 +65,7 @@ class Shared:
         checkpoint: hidden textbox with the checkpoint that Teach's "Try it now" wants drawn with in Create, written
             "job-3:200", or "" for the subject's own adapter; emptied when another subject is chosen.
         line: the orders of all pages that draw or export.
+        entries: what can be drawn and exported.
         looks, followed: what ``on_tick`` and ``then_tick`` have noted, bound when all tabs are built.
         faults: what went wrong in looks, and is in the log already.
     """
@@ -77,6 +79,10 @@ class Shared:
     looks: list[Look] = field(default_factory=list)
     followed: list[Any] = field(default_factory=list)
     faults: set[str] = field(default_factory=set)
+    entries: Entries = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.entries = Entries(self.studio)
 
     def plain(self, handler: Handler) -> Handler:
         """``handler`` with its errors as toasts in plain words; every handler of a page wears this."""

@@ -8,11 +8,12 @@ from typing import Any
 
 import gradio as gr
 import pytest
-from fake_makers import makers, trained_teapot
+from fake_makers import trained_teapot
 from fake_studio import FakeStudio
 
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.orders import Order
+from dora_diffusion.studio.ui.choices import Entries
 from dora_diffusion.studio.ui.compare_actions import CompareActions
 from dora_diffusion.studio.ui.compare_grid import grid_html
 from dora_diffusion.studio.ui.line import Line
@@ -23,14 +24,14 @@ HERE: Any = SimpleNamespace(session_hash="page-1")
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Any:
-    found = makers(FakeStudio(tmp_path / "home"))
+    found = FakeStudio(tmp_path / "home")
     trained_teapot(found, [])
     return found
 
 
 @pytest.fixture
 def actions(studio: Any) -> CompareActions:
-    return CompareActions(studio, Line())
+    return CompareActions(studio, Line(), Entries(studio))
 
 
 def form(mode: str = "base", values: str = "", rows: str = "", job: str | None = None, **changes: Any) -> list[Any]:
@@ -137,7 +138,7 @@ def test_a_stop_keeps_what_was_drawn(actions: CompareActions, studio: Any) -> No
 
 def test_nothing_is_saved_of_nothing(studio: Any) -> None:
     line = Line()
-    actions = CompareActions(studio, line)
+    actions = CompareActions(studio, line, Entries(studio))
     line.enter("somebody else")
     told = actions.draw(HERE, *form())
     next(told)

@@ -8,12 +8,12 @@ from typing import Any
 
 import gradio as gr
 import pytest
-from fake_makers import makers, trained_teapot
+from fake_makers import trained_teapot
 from fake_studio import FakeStudio, a_job
 
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.orders import Order
-from dora_diffusion.studio.ui.choices import drawable, label_of, target, value_of
+from dora_diffusion.studio.ui.choices import Entries, drawable, label_of, target, value_of
 from dora_diffusion.studio.ui.create_actions import CreateActions
 from dora_diffusion.studio.ui.drawing import Step, picture_step, state_line
 from dora_diffusion.studio.ui.history import PAGE, START, History, notes_html
@@ -28,14 +28,14 @@ ELSEWHERE: Any = SimpleNamespace(session_hash="page-2")
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Any:
-    found = makers(FakeStudio(tmp_path / "home"))
+    found = FakeStudio(tmp_path / "home")
     trained_teapot(found, SAMPLES)
     return found
 
 
 @pytest.fixture
 def actions(studio: Any) -> CreateActions:
-    return CreateActions(studio, Line())
+    return CreateActions(studio, Line(), Entries(studio))
 
 
 def form(value: str = "teapot-1", **changes: Any) -> list[Any]:

@@ -7,10 +7,11 @@ from typing import Any
 
 import gradio as gr
 import pytest
-from fake_makers import BAD, GOOD, makers, trained_teapot
+from fake_makers import BAD, GOOD, trained_teapot
 from fake_studio import FakeStudio
 
 from dora_diffusion.errors import StudioError
+from dora_diffusion.studio.ui.choices import Entries
 from dora_diffusion.studio.ui.export import ExportActions
 from dora_diffusion.studio.ui.export_html import formats_html, is_proved, result_html
 from dora_diffusion.studio.ui.line import Line
@@ -23,14 +24,14 @@ FORM = ["teapot-1", "", "diffusers", "fp32", 1.0, 8]
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Any:
-    found = makers(FakeStudio(tmp_path / "home"))
+    found = FakeStudio(tmp_path / "home")
     trained_teapot(found, [])
     return found
 
 
 @pytest.fixture
 def actions(studio: Any) -> ExportActions:
-    return ExportActions(studio, Line())
+    return ExportActions(studio, Line(), Entries(studio))
 
 
 def pressed(**data: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import gradio as gr
 import pytest
-from fake_makers import makers, trained_teapot
+from fake_makers import trained_teapot
 from fake_studio import FakeStudio, a_job
 
 from dora_diffusion.errors import StudioError
@@ -28,7 +28,7 @@ class Shared:
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Any:
-    return makers(FakeStudio(tmp_path / "home"))
+    return FakeStudio(tmp_path / "home")
 
 
 @pytest.fixture
