@@ -12,7 +12,6 @@ from typing import Any
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
-from fake_makers import makers
 from fake_studio import FakeStudio
 
 from dora_diffusion.config import AppConfig
@@ -27,15 +26,10 @@ class DrawingStudio(FakeStudio):
     """``asked``: (what, arguments) of each order. "wait" is drawn when there is a file ``go``; "explode" is a
     fault; trainings are done when there is a file ``done``."""
 
-    pictures: Any
-    comparisons: Any
-    exports: Any
-
     def __init__(self, home: Path):
         super().__init__(home)
         self.asked: list[tuple[str, Any]] = []
         self.go = home / "go"
-        makers(self)
         self.job_known, self.jobs.get = self.jobs.get, self._job
         self.draws, self.plans, self.exported = self.pictures.draw, self.comparisons.plan, self.exports.export
         self.pictures.draw, self.comparisons.plan, self.exports.export = self._draw, self._plan, self._export
