@@ -240,7 +240,9 @@ def users_at_once(port: int, process: subprocess.Popen[bytes], seconds: float) -
     jobs += [(poll, (Browser(port), clients.pop(), end, *asked, job)) for _ in range(POLLERS)]
     jobs += [(draw, (clients.pop(), end, tallies["pictures"], number)) for number in range(DRAWERS)]
     users = [threading.Thread(target=target, args=values) for target, values in jobs]
-    studio, memory = psutil.Process(process.pid), []
+    studio = psutil.Process(process.pid)
+    memory: list[float] = []
+    spent = sum(studio.cpu_times()[:2])
     for user in users:
         user.start()
     while any(user.is_alive() for user in users):
@@ -254,6 +256,7 @@ def users_at_once(port: int, process: subprocess.Popen[bytes], seconds: float) -
     rows[1].wanted = f"median <= {STATUS_MS} ms"
     errors = [error for tally in tallies.values() for error in tally.errors]
     rows.append(Row("errors", f"{len(errors)}{': ' if errors else ''}{'; '.join(sorted(set(errors))[:3])}", "0"))
+    rows.append(Row("processor time of the server", f"{sum(studio.cpu_times()[:2]) - spent:.0f} s"))
     state = page.call("job", job)
     rows.append(Row("the training meanwhile", f"{state['state']}, step {state['step']} of {state['total']}"))
     rows.append(

@@ -1,5 +1,7 @@
 """The studio's benchmark in small: the real server, trainer and workshop, for a few seconds."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import bench_studio
@@ -39,8 +41,17 @@ def test_the_history_is_made_by_the_service(tmp_path: Path) -> None:
 def test_a_server_that_does_not_start_is_told(tmp_path: Path) -> None:
     with (
         pytest.raises(RuntimeError, match="nothing to serve"),
-        bench_studio.server(
-            tmp_path / "home", bench_studio.sys.executable, "-c", "raise SystemExit('nothing to serve')"
-        ),
+        bench_studio.server(tmp_path / "home", sys.executable, "-c", "raise SystemExit('nothing to serve')"),
     ):
         pass
+
+
+def test_who_computes_stands_back() -> None:
+    code = (
+        "import os; from dora_diffusion.studio.process import STAND_BACK, stand_back; before = os.nice(0)\n"
+        "stand_back(); print(os.nice(0) == min(before + STAND_BACK, 19))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "True\n"
+    for name in ("trainer", "workshop_process"):
+        source = (bench_studio.ROOT / "dora_diffusion" / "studio" / f"{name}.py").read_text()
+        assert 'if __name__ == "__main__":\n    stand_back()\n' in source
