@@ -168,3 +168,4 @@ class AppConfig(Settings):
     )
     browser: bool = free(True, "open the page in a browser, where there is a screen")
     share: bool = free(False, "a public address through Gradio's servers; needs DORA_STUDIO_LOGIN=user:password")
+    mcp: bool = free(False, "offer the endpoints to assistants by MCP, without a login; needs dora-diffusion[mcp]")

@@ -131,6 +131,12 @@ class Jobs:
         sql = "select * from jobs where subject_id = ? and state != 'draft' order by number desc"
         return self._board.jobs(self._database.rows(sql, (subject.id,)))
 
+    def begun(self) -> "set[str]":
+        """The subjects of which a training has begun: no other one can have a checkpoint. One query for all."""
+        return {
+            row["subject_id"] for row in self._database.rows("select distinct subject_id from jobs where attempt > 0")
+        }
+
     def losses(self, id: str) -> Curve:
         """(step, loss) of every logged step, in order."""
         return self._losses.read(job_files.run_folder(self._folder(id)) / "metrics.jsonl")

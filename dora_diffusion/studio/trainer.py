@@ -16,7 +16,7 @@ from dora_diffusion.errors import DataError, DoraError
 from dora_diffusion.machine import GIB, stop_on_signals
 from dora_diffusion.studio.failures import code_of
 from dora_diffusion.studio.job_files import LIKENESS, adapter_path, run_folder
-from dora_diffusion.studio.process import say_alive
+from dora_diffusion.studio.process import say_alive, stand_back
 
 
 def main(arguments: list[str]) -> int:
@@ -134,4 +134,5 @@ def _memory_meter(config: TrainConfig) -> Callable[[], dict[str, Any]]:
 
 
 if __name__ == "__main__":
+    stand_back()
     raise SystemExit(main(sys.argv[1:]))

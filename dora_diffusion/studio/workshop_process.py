@@ -13,6 +13,7 @@ import traceback
 from typing import Any, TextIO
 
 from dora_diffusion.errors import DoraError
+from dora_diffusion.studio.process import stand_back
 from dora_diffusion.studio.tasks import TASKS
 from dora_diffusion.studio.tasks.desk import Desk, StopOrderError, Tell
 
@@ -89,4 +90,5 @@ def _take_output() -> TextIO:
 
 
 if __name__ == "__main__":
+    stand_back()
     main()

@@ -213,6 +213,9 @@ class FakeJobs:
     def of_subject(self, subject_id: str) -> list[Job]:
         return [job for job in self.list() if job.subject_id == subject_id]
 
+    def begun(self) -> set[str]:
+        return set(self._subjects.known)
+
     def _note(self, what: str, id: str, *more: Any) -> Job:
         self.orders.append((what, id, *more))
         return self.get(id)

@@ -74,11 +74,16 @@ def drawable(studio: "Studio") -> Choices:
 
 def trained(studio: "Studio") -> Choices:
     """(label, id) of the subjects that have an adapter or a checkpoint, the last worked on first."""
-    return [(called(subject), subject.id) for subject in studio.subjects.list() if has_something(studio, subject)]
+    return [(called(subject), subject.id) for subject in with_something(studio)]
 
 
-def has_something(studio: "Studio", subject: "Subject") -> bool:
-    """Whether there is anything of the subject to draw or export."""
+def with_something(studio: "Studio") -> list["Subject"]:
+    """The subjects of which there is anything to draw or export; only those that have begun are looked at."""
+    begun = studio.jobs.begun()
+    return [subject for subject in studio.subjects.list() if subject.id in begun and _has_something(studio, subject)]
+
+
+def _has_something(studio: "Studio", subject: "Subject") -> bool:
     if studio.subjects.adapter(subject.id) is not None:
         return True
     return any(studio.jobs.checkpoints(job.id) for job in studio.jobs.of_subject(subject.id))

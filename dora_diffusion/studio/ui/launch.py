@@ -14,6 +14,7 @@ from dora_diffusion import machine
 from dora_diffusion.config import AppConfig
 from dora_diffusion.errors import MachineError, StudioError
 from dora_diffusion.studio.studio import Studio
+from dora_diffusion.studio.ui.mcp import check_mcp, check_served
 
 LOOPBACK = ("127.0.0.1", "localhost")
 ANY_ADDRESS = ("0.0.0.0", "::")
@@ -26,11 +27,13 @@ def launch(config: AppConfig, on_ready: OnReady) -> None:
     """Serve the studio in its home folder until it is ended; ``on_ready`` gets the page's address.
 
     Raises:
-        StudioError: the host is not this computer and no login is set, or the port is taken.
-        MachineError: Gradio is missing, or the home folder cannot be written.
+        StudioError: the host is not this computer and no login is set, the port is taken, or MCP would be open to all.
+        MachineError: Gradio is missing, or what MCP needs, or the home folder cannot be written.
     """
     login = read_login(os.environ.get("DORA_STUDIO_LOGIN"))
     check_host(config.host, login, config.share)
+    if config.mcp:
+        check_mcp(login)
     home = (config.home or machine.home()).expanduser().absolute()
     os.environ["DORA_HOME"] = str(home)  # the trainers' caches lie there too
     serve(Studio(home), config, login, on_ready)
@@ -48,6 +51,8 @@ def serve(studio: Studio, config: AppConfig, login: tuple[str, str] | None, on_r
     with _ended() as end:
         page, address = _open(studio, config, login)
         try:
+            if config.mcp:
+                check_served(page)
             studio.start()
             on_ready(address)
             if config.browser and _has_screen():
@@ -60,12 +65,16 @@ def serve(studio: Studio, config: AppConfig, login: tuple[str, str] | None, on_r
 
 def _open(studio: Studio, config: AppConfig, login: tuple[str, str] | None) -> tuple[Any, str]:
     """The page, served, and its address."""
+    import gradio as gr
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from dora_diffusion.studio.ui.guard import Guard
+    from dora_diffusion.studio.ui.offline import fetch_nothing
     from dora_diffusion.studio.ui.page import STYLES, build, theme
 
+    fetch_nothing()
+    gr.set_static_paths([studio.home.media])  # served where they lie: a copy of each picture and model is not made
     page = build(studio)
     page.queue(max_size=64, default_concurrency_limit=1, api_open=False)
     hosts = trusted_hosts(config.host, config.share)
@@ -83,8 +92,8 @@ def _open(studio: Studio, config: AppConfig, login: tuple[str, str] | None) -> t
             run_history=False,
             enable_monitoring=False,
             ssr_mode=False,
-            mcp_server=False,
-            footer_links=[],
+            mcp_server=config.mcp,
+            footer_links=["api"],
             show_error=False,
             quiet=True,
             prevent_thread_lock=True,

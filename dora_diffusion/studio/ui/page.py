@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from dora_diffusion.registry import TABS
+from dora_diffusion.studio.ui.api import build_api
 from dora_diffusion.studio.ui.header import build_header
 from dora_diffusion.studio.ui.shared import QUIET, Shared, find
 
@@ -21,6 +22,7 @@ KEPT_UNDER, KEPT_KEY = "dora-studio-v1", "dora-studio-view"
 def build(studio: "Studio") -> gr.Blocks:
     """The page over a studio; made, not yet served."""
     with gr.Blocks(title="DoRA Studio", analytics_enabled=False, delete_cache=(3600, 86400)) as page:
+        build_api(studio)  # first: a handler of a tab that has an endpoint's name would take it
         kept = gr.BrowserState({"tab": "", "subject": ""}, storage_key=KEPT_UNDER, secret=KEPT_KEY)
         subject = gr.Textbox(visible="hidden", elem_id="subject", label="Chosen subject")
         checkpoint = gr.Textbox(visible="hidden", elem_id="checkpoint", label="Chosen checkpoint")

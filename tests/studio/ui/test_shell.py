@@ -52,14 +52,9 @@ def test_the_page_has_every_tab_and_ids_are_unique(studio: FakeStudio) -> None:
     given = [elem_id for elem_id in ids if elem_id]
     assert len(given) == len(set(given)), sorted({one for one in given if given.count(one) > 1})
     assert {f"tab-{name}" for name in TABS} <= set(given)
-    quiet = {"state", "browserstate", "timer", "row", "column", "tabs", "group", "form", "markdown"}
+    quiet = {"api", "state", "browserstate", "timer", "row", "column", "tabs", "group", "form", "markdown"}
     unnamed = [part["type"] for part in config["components"] if not part["props"].get("elem_id")]
     assert set(unnamed) <= quiet, "every control has an elem_id"
-
-
-def test_nothing_of_the_page_is_an_endpoint(studio: FakeStudio) -> None:
-    page = build(studio)  # type: ignore[arg-type]
-    assert all(event.api_visibility == "private" for event in page.fns.values())
 
 
 def test_the_page_asks_nobody_for_letters() -> None:
