@@ -25,11 +25,11 @@ CHROMIUM_FLAGS = [
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """Starts ``python`` with the arguments given; ended with the test."""
+    """Starts ``python`` with the arguments given and some more environment; ended with the test."""
     started: list[Server] = []
 
-    def start(*arguments: object) -> Server:
-        server = Server([sys.executable, *map(str, arguments)], tmp_path / "studio")
+    def start(*arguments: object, environment: dict[str, str] | None = None) -> Server:
+        server = Server([sys.executable, *map(str, arguments)], tmp_path / "studio", environment=environment or {})
         started.append(server)
         server.start()
         return server

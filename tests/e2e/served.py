@@ -15,11 +15,12 @@ from dora_diffusion.studio import process
 
 @dataclass
 class Server:
-    """A studio that is served: ``command`` is completed with --port."""
+    """A studio that is served: ``command`` is completed with --port. ``environment``: what it gets beside ours."""
 
     command: list[str]
     home: Path
     port: int = 0
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     @property
@@ -33,7 +34,7 @@ class Server:
     def start(self) -> None:
         """Start, and return when the page answers."""
         self.port = self.port or free_port()
-        environment = {**os.environ, "DORA_HOME": str(self.home), "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "DORA_HOME": str(self.home), "OMP_NUM_THREADS": "1", **self.environment}
         command = [*self.command, "--port", str(self.port)]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
