@@ -51,8 +51,8 @@ KEPT = frozenset(
 _BASES = {"sd1": "sd15", "sd2": "sd21", "sdxl": "sdxl"}  # family to the presets' word
 _NATIVE = {TOYBOX: 128, "sd1": 512, "sd2": 768, "sdxl": 1024}
 _STEPS = {"quick": 0.5, "balanced": 1.0, "best": 2.0}
-_PEOPLE = frozenset("person man woman boy girl child baby face guy lady human people portrait".split())
-_PETS = frozenset("dog cat pet puppy kitten horse pony rabbit hamster parrot bird animal cow sheep goat".split())
+_PEOPLE = {"person", "man", "woman", "boy", "girl", "child", "baby", "face", "guy", "lady", "human", "portrait"}
+_PETS = {"dog", "cat", "pet", "puppy", "kitten", "horse", "pony", "rabbit", "hamster", "parrot", "bird", "animal"}
 
 
 class JobSettings:
@@ -137,8 +137,6 @@ def short(quality: str, config: TrainConfig, overrides: Mapping[str, Any]) -> st
         if name not in ("run.max_train_steps", "run.validation_prompt")
     ]
     return ", ".join([quality, f"{config.run.max_train_steps} steps", *changes])
-
-
 
 
 def nested(overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -5,8 +5,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,14 +15,24 @@ from dora_diffusion.config.files import build, dump_yaml, read_yaml
 from dora_diffusion.config.presets import lay_over
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio import failures, job_files, queue
+from dora_diffusion.studio.board import Board, levers, touch
 from dora_diffusion.studio.database import Database
-from dora_diffusion.studio.disk import link_or_copy, tail, write_text
-from dora_diffusion.studio.failures import Change, Code, Failure, Levers
+from dora_diffusion.studio.disk import link_or_copy, tail, told, write_text
+from dora_diffusion.studio.failures import Change, Levers
 from dora_diffusion.studio.home import Home
+from dora_diffusion.studio.job import Job, Preview
 from dora_diffusion.studio.job_settings import JobSettings, nested, short
-from dora_diffusion.studio.observe import ACTIVE, ENDED, Noted, Observed, State
+from dora_diffusion.studio.observe import ACTIVE, ENDED, State
 from dora_diffusion.studio.subjects import Subject, Subjects
-from dora_diffusion.studio.trainers import Trainers
+
+__all__ = ["Job", "Jobs", "Preview"]
+
+# Inside ``Jobs`` the name ``list`` is a method.
+Listed = list[Job]
+Previews = list[Preview]
+Rows = list[sqlite3.Row]
+Curve = list[tuple[int, float]]
+Steps = list[int]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 _LISTED = (
@@ -32,88 +41,15 @@ _LISTED = (
 )
 
 
-@dataclass(frozen=True)
-class Job:
-    """One training as it is at one moment. Times are UTC seconds; what is not known is None.
-
-    Attributes:
-        position: 0 is next in line; None when it does not wait.
-        starts_in: seconds until a waiting one begins, as far as that can be said.
-        stop_asked: somebody asked it to stop, and it has not left yet.
-        message: the trainer's or the studio's last words; a failure has its own in plainer ones.
-        best_step: the previewed step that is most like the photos.
-        settings: in short words: "balanced, 300 steps".
-        note: what a remedy changed in comparison to an earlier training, in words.
-    """
-
-    id: str
-    subject_id: str
-    created: float
-    position: int | None
-    state: State
-    step: int
-    total: int
-    loss: float | None
-    likeness: float | None
-    seconds_left: float | None
-    starts_in: float | None
-    step_ms: float | None
-    memory_gib: float | None
-    device: str
-    attempt: int
-    stop_asked: bool
-    message: str
-    failure: Failure | None
-    best_step: int | None
-    settings: str
-    quality: str = ""
-    note: str = ""
-    started: float | None = None
-    ended: float | None = None
-
-    @property
-    def is_active(self) -> bool:
-        return self.state in ACTIVE
-
-    @property
-    def has_ended(self) -> bool:
-        return self.state in ENDED
-
-
-@dataclass(frozen=True)
-class Preview:
-    """A picture that was drawn while training. ``path`` lies in ``media/previews``."""
-
-    step: int
-    prompt: str
-    seed: int
-    path: Path
-    likeness: float | None
-
-
 class Jobs:
-    """The trainings of one home.
+    """The trainings of one home. ``on_change`` is set when the scheduler has something to do."""
 
-    Args:
-        slots: where trainings may run at the same time.
-    """
-
-    def __init__(
-        self,
-        home: Home,
-        database: Database,
-        subjects: Subjects,
-        trainers: Trainers,
-        settings: JobSettings,
-        slots: Sequence[str] = ("cpu",),
-    ):
+    def __init__(self, home: Home, database: Database, subjects: Subjects, board: Board, settings: JobSettings):
         self._home, self._database, self._subjects = home, database, subjects
-        self._trainers, self._settings, self._slots = trainers, settings, tuple(slots)
+        self._board, self._settings = board, settings
         self._losses = job_files.LossLogs()
         self._revision = _Revision()
-        self.on_change = threading.Event()  # set when the scheduler has something to do
-
-    # What can be asked for ------------------------------------------------------------------------------------------
+        self.on_change = threading.Event()
 
     def qualities(self, base: str) -> dict[str, str]:
         """What can be chosen for a base: name to one line about it; the middle one is the usual."""
@@ -128,9 +64,7 @@ class Jobs:
         subject = self._subjects.get(subject_id)
         return self._settings.build(subject, quality, overrides, self._home.path_of("subject", subject.id))
 
-    def enqueue(
-        self, subject_id: str, quality: str, overrides: Mapping[str, Any] = NOTHING, note: str = ""
-    ) -> Job:
+    def enqueue(self, subject_id: str, quality: str, overrides: Mapping[str, Any] = NOTHING, note: str = "") -> Job:
         """Put a training of the subject at the end of the queue.
 
         Args:
@@ -146,13 +80,15 @@ class Jobs:
         subject = self._subjects.get(subject_id)
         self._check_ready(subject)
         config = self.config(subject_id, quality, overrides)
-        number = self._draft(subject, quality, overrides, config, note)
+        with told("prepare the training"):
+            number = self._draft(subject, quality, overrides, config, note)
         folder = self._home.path_of("job", f"job-{number}")
         try:
-            self._fill(folder, self._settings.build(subject, quality, overrides, folder), subject)
+            with told("prepare the training"):
+                self._fill(folder, self._settings.build(subject, quality, overrides, folder), subject)
             with self._database.transaction() as connection:
                 queue.append(connection, number)
-                _touch(connection, subject.id)
+                touch(connection, subject.id)
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
             with self._database.transaction() as connection:
@@ -163,21 +99,19 @@ class Jobs:
         self.on_change.set()
         return self.get(f"job-{number}")
 
-    # What is ---------------------------------------------------------------------------------------------------------
-
     def get(self, id: str) -> Job:
         """The job called ``id``.
 
         Raises:
             StudioError: there is none.
         """
-        return self._jobs([self._row(id)])[0]
+        return self._board.jobs([self._board.row(id)])[0]
 
-    def list(self, limit: int = 50, offset: int = 0, state: State | None = None) -> "list[Job]":
+    def list(self, limit: int = 50, offset: int = 0, state: State | None = None) -> Listed:
         """The newest first, of those whose subject is not deleted."""
         which = "" if state is None else " and state = :state"
         sql = f"{_LISTED}{which} order by number desc limit :limit offset :offset"
-        return self._jobs(self._database.rows(sql, {"limit": limit, "offset": offset, "state": state}))
+        return self._board.jobs(self._database.rows(sql, {"limit": limit, "offset": offset, "state": state}))
 
     def count(self, state: State | None = None) -> int:
         """How many ``list`` has in all."""
@@ -185,41 +119,42 @@ class Jobs:
         row = self._database.row(f"select count(*) as n from ({_LISTED}{which})", {"state": state})
         return int(row["n"]) if row else 0
 
-    def current(self) -> "list[Job]":
+    def current(self) -> Listed:
         """The active ones, then those that wait, in order."""
-        rows = self.active_rows() + queue.waiting(self._database)
-        jobs = self._jobs(rows)
+        rows = self._board.active_rows() + queue.waiting(self._database)
+        jobs = self._board.jobs(rows)
         return [job for job in jobs if job.is_active or job.state == "queued"]
 
-    def of_subject(self, subject_id: str) -> "list[Job]":
+    def of_subject(self, subject_id: str) -> Listed:
         """A subject's trainings, the newest first."""
         subject = self._subjects.get(subject_id)
         sql = "select * from jobs where subject_id = ? and state != 'draft' order by number desc"
-        return self._jobs(self._database.rows(sql, (subject.id,)))
+        return self._board.jobs(self._database.rows(sql, (subject.id,)))
 
-    def losses(self, id: str) -> "list[tuple[int, float]]":
+    def losses(self, id: str) -> Curve:
         """(step, loss) of every logged step, in order."""
         return self._losses.read(job_files.run_folder(self._folder(id)) / "metrics.jsonl")
 
-    def previews(self, id: str) -> "list[Preview]":
+    def previews(self, id: str) -> Previews:
         """By step, then in the order of the prompts."""
-        row = self._row(id)
+        row = self._board.row(id)
         folder, shown = self._folder(id), self._home.media_of("previews", id)
         prompts, seen = json.loads(row["prompts"]), job_files.likenesses(self._folder(id))
         previews = []
         for step, number, seed, file in job_files.preview_files(folder):
-            link_or_copy(file, shown / file.name)
+            with told("show the previews"):
+                link_or_copy(file, shown / file.name)
             of_step = seen.get(step)
             prompt = prompts[number] if number < len(prompts) else ""
             likeness = of_step.pictures.get(file.name) if of_step else None
             previews.append(Preview(step, prompt, seed, shown / file.name, likeness))
         return previews
 
-    def likeness(self, id: str) -> "list[tuple[int, float]]":
+    def likeness(self, id: str) -> Curve:
         """(step, mean likeness of its previews), in order: 0 is any of its class, 1 is as like as the photos."""
         return [(step, found.mean) for step, found in job_files.likenesses(self._folder(id)).items()]
 
-    def checkpoints(self, id: str) -> "list[int]":
+    def checkpoints(self, id: str) -> Steps:
         """The steps whose adapter can be used, in order."""
         return job_files.adapter_steps(self._folder(id))
 
@@ -247,16 +182,14 @@ class Jobs:
             facts.append([_changed(job_files.run_folder(folder) / "status.json"), _changed(folder / "likeness.jsonl")])
         return self._revision.of(facts)
 
-    # What can be done -------------------------------------------------------------------------------------------------
-
     def cancel(self, id: str) -> Job:
         """Take it out of the queue, or ask it to save and leave.
 
         Raises:
             StudioError: it has ended already.
         """
-        self.note(id)
-        number, now = self._row(id)["number"], time.time()
+        self._board.note(id)
+        number, now = self._board.row(id)["number"], time.time()
         with self._database.transaction() as connection:
             waited = connection.execute(
                 "update jobs set state = 'cancelled', ended = ?, place = null, message = 'Taken out of the queue.' "
@@ -286,8 +219,8 @@ class Jobs:
         Raises:
             StudioError: the remedy is not offered for this job.
         """
-        self.note(id)
-        job, row = self.get(id), self._row(id)
+        self._board.note(id)
+        job, row = self.get(id), self._board.row(id)
         offered = [offer.name for offer in job.failure.remedies] if job.failure else []
         if remedy not in offered or job.failure is None:
             raise StudioError(
@@ -301,7 +234,7 @@ class Jobs:
         overrides = json.loads(row["overrides"])
         if remedy == "retry":
             return self.enqueue(job.subject_id, job.quality, overrides, "again, with the photos as they are now")
-        change = failures.change(remedy, _levers(row))
+        change = failures.change(remedy, levers(row))
         if change.same_run:
             self._change_settings(id, change, overrides)
             return self._requeue(id, change.words)
@@ -313,7 +246,7 @@ class Jobs:
         Raises:
             StudioError: it does not wait.
         """
-        number = self._row(id)["number"]
+        number = self._board.row(id)["number"]
         with self._database.transaction() as connection:
             if not queue.move_up(connection, number):
                 raise StudioError("This training does not wait any more.")
@@ -325,40 +258,15 @@ class Jobs:
         Raises:
             StudioError: it waits or runs.
         """
-        self.note(id)
-        number = self._row(id)["number"]
+        self._board.note(id)
+        number = self._board.row(id)["number"]
         with self._database.transaction() as connection:
             gone = connection.execute(f"delete from jobs where number = ? and state in {ENDED}", (number,)).rowcount
             if not gone:
                 raise StudioError("This training waits or runs. Cancel it first.")
-            connection.execute(
-                "update subjects set chosen_job = null, chosen_step = null where chosen_job = ?", (id,)
-            )
+            connection.execute("update subjects set chosen_job = null, chosen_step = null where chosen_job = ?", (id,))
         shutil.rmtree(self._home.path_of("job", id), ignore_errors=True)
         shutil.rmtree(self._home.media_of("previews", id), ignore_errors=True)
-
-    # What the scheduler does ------------------------------------------------------------------------------------------
-
-    def active_rows(self) -> "list[sqlite3.Row]":
-        """The rows of the jobs that were active when they were looked at last."""
-        return self._database.rows(f"select * from jobs where state in {ACTIVE} order by number")
-
-    def note(self, id: str) -> State:
-        """Write down what is true about a job now."""
-        row = self._row(id)
-        if row["state"] not in ACTIVE:
-            state: State = row["state"]
-            return state
-        seen, report = self._look(row)
-        if seen.state in ENDED:
-            self._note_end(row, seen, report)
-        elif seen.state != row["state"]:
-            with self._database.transaction() as connection:
-                connection.execute(
-                    f"update jobs set state = ? where number = ? and attempt = ? and state in {ACTIVE}",
-                    (seen.state, row["number"], row["attempt"]),
-                )
-        return seen.state
 
     def drop_drafts(self) -> None:
         """Remove what a server left that was ended while it put a job together."""
@@ -367,17 +275,8 @@ class Jobs:
         with self._database.transaction() as connection:
             connection.execute("delete from jobs where state = 'draft'")
 
-    # How --------------------------------------------------------------------------------------------------------------
-
-    def _row(self, id: str) -> sqlite3.Row:
-        number = self._home.check_id("job", id).removeprefix("job-")
-        row = self._database.row("select * from jobs where number = ?", (number,)) if number.isdigit() else None
-        if row is None or f"job-{row['number']}" != id:
-            raise StudioError(f"There is no training called {id}.")
-        return row
-
     def _folder(self, id: str) -> Path:
-        self._row(id)
+        self._board.row(id)
         return self._home.path_of("job", id)
 
     def _check_ready(self, subject: Subject) -> None:
@@ -387,10 +286,10 @@ class Jobs:
             raise StudioError("What is it? One or two words, for example: teapot, dog, backpack.")
         if not self._subjects.photo_files(subject.id):
             raise StudioError(f"{subject.name} has no photos yet. Add some first: three to twenty.")
-        if any(self.note(f"job-{row['number']}") in (*ACTIVE, "queued") for row in self._busy_rows(subject.id)):
+        if any(self._board.note(f"job-{row['number']}") in (*ACTIVE, "queued") for row in self._busy_rows(subject.id)):
             raise _busy(subject)
 
-    def _busy_rows(self, subject_id: str) -> "list[sqlite3.Row]":
+    def _busy_rows(self, subject_id: str) -> Rows:
         sql = f"select number from jobs where subject_id = ? and state in {('queued', *ACTIVE)}"
         return self._database.rows(sql, (subject_id,))
 
@@ -441,7 +340,7 @@ class Jobs:
             content[section] = {**content[section], **values}
         config = build(TrainConfig, content, "")
         write_text(file, dump_yaml(config))
-        row = self._row(id)
+        row = self._board.row(id)
         options = Levers.of(config, row["resolution"]).to_json()
         with self._database.transaction() as connection:
             connection.execute(
@@ -455,8 +354,8 @@ class Jobs:
             )
 
     def _requeue(self, id: str, note: str) -> Job:
-        self.note(id)
-        row = self._row(id)
+        self._board.note(id)
+        row = self._board.row(id)
         subject = self._subjects.get(row["subject_id"])
         if subject.deleted is not None:
             raise StudioError(f"{subject.name} is in the trash. Restore it first.")
@@ -469,123 +368,11 @@ class Jobs:
                 connection.execute(
                     "update jobs set note = trim(note || ' ' || ?) where number = ?", (note, row["number"])
                 )
-                _touch(connection, subject.id)
+                touch(connection, subject.id)
         except sqlite3.IntegrityError:
             raise _busy(subject) from None
         self.on_change.set()
         return self.get(id)
-
-    def _look(self, row: sqlite3.Row) -> tuple[Observed, Mapping[str, Any]]:
-        noted = Noted(row["state"], row["stop_asked"] is not None)
-        return self._trainers.look(f"job-{row['number']}", noted, row["oom_kills"])
-
-    def _noted_end(self, row: sqlite3.Row, seen: Observed, report: Mapping[str, Any]) -> bool:
-        """Write an end down that somebody sees before the scheduler does; False where this instance may not."""
-        try:
-            self._note_end(row, seen, report)
-        except StudioError:
-            return False
-        return True
-
-    def _note_end(self, row: sqlite3.Row, seen: Observed, report: Mapping[str, Any]) -> None:
-        facts, now = _facts(row, report), time.time()
-        best = _best(job_files.likenesses(self._home.path_of("job", f"job-{row['number']}")))
-        values = {
-            "number": row["number"],
-            "attempt": row["attempt"],
-            "state": seen.state,
-            "message": seen.message,
-            "code": seen.code,
-            "ended": now,
-            "worked": max(0.0, now - (row["started"] or now)),
-            "step": facts["step"],
-            "loss": facts["loss"],
-            "step_ms": facts["step_ms"],
-            "memory_gib": facts["memory_gib"],
-            "device": facts["device"],
-            "likeness": best[0],
-            "best_step": best[1],
-        }
-        with self._database.transaction() as connection:
-            connection.execute(
-                "update jobs set state = :state, message = :message, code = :code, ended = :ended, pid = null, "
-                "slot = null, seconds = seconds + :worked, step = :step, loss = :loss, step_ms = :step_ms, "
-                "memory_gib = :memory_gib, device = :device, likeness = :likeness, best_step = :best_step "
-                f"where number = :number and attempt = :attempt and state in {ACTIVE}",
-                values,
-            )
-            _touch(connection, row["subject_id"])
-        self._trainers.forget(f"job-{row['number']}")
-
-    def _jobs(self, rows: "Sequence[sqlite3.Row]") -> "list[Job]":
-        jobs = [self._job(row) for row in rows]
-        if not any(job.state == "queued" for job in jobs):
-            return jobs
-        line = queue.line(self._database, self._busy_for(), len(self._slots))
-        return [
-            replace(job, position=line[job.id].position, starts_in=line[job.id].starts_in) if job.id in line else job
-            for job in jobs
-        ]
-
-    def _busy_for(self) -> "list[float | None]":
-        """How long each active job will go on, as far as that is known."""
-        paces = queue.paces(self._database)
-        found: list[float | None] = []
-        for row in self.active_rows():
-            job = self._job(row)
-            if job.is_active:
-                pace = paces.get(row["base"])
-                guess = None if pace is None else pace * max(0, job.total - job.step)
-                found.append(job.seconds_left if job.seconds_left is not None else guess)
-        return found
-
-    def _job(self, row: sqlite3.Row) -> Job:
-        id = f"job-{row['number']}"
-        is_live = row["state"] in ACTIVE
-        seen, report = self._look(row) if is_live else (Observed(row["state"], row["message"], row["code"]), {})
-        if is_live and seen.state in ENDED and self._noted_end(row, seen, report):
-            return self._job(self._row(id))
-        facts = _facts(row, report)
-        likeness, best = row["likeness"], row["best_step"]
-        if is_live:
-            likeness, best = _best(job_files.likenesses(self._home.path_of("job", id)))
-        is_active = seen.state in ACTIVE
-        return Job(
-            id=id,
-            subject_id=row["subject_id"],
-            created=row["created"],
-            position=None,
-            state=seen.state,
-            step=facts["step"],
-            total=row["total"],
-            loss=facts["loss"],
-            likeness=likeness,
-            seconds_left=job_files.number(report.get("seconds_left")) if is_active else None,
-            starts_in=None,
-            step_ms=facts["step_ms"],
-            memory_gib=facts["memory_gib"],
-            device=facts["device"],
-            attempt=row["attempt"],
-            stop_asked=row["stop_asked"] is not None and is_active,
-            message=seen.message,
-            failure=self._failure(row, seen, facts["step"]),
-            best_step=best,
-            settings=row["settings"],
-            quality=row["quality"],
-            note=row["note"],
-            started=row["started"],
-            ended=row["ended"],
-        )
-
-    def _failure(self, row: sqlite3.Row, seen: Observed, step: int) -> Failure | None:
-        if seen.code is None or seen.state not in ("failed", "interrupted"):
-            return None
-        code: Code = seen.code
-        last = None
-        if code == "unstable":
-            steps = job_files.adapter_steps(self._home.path_of("job", f"job-{row['number']}"))
-            last = steps[-1] if steps else None
-        return failures.failure(code, failures.plain(code, seen.message, step), _levers(row), last)
 
 
 class _Revision:
@@ -604,35 +391,8 @@ class _Revision:
             return self._number
 
 
-def _facts(row: sqlite3.Row, report: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trainer said last, over what is noted from before."""
-    facts: dict[str, Any] = {
-        name: job_files.number(report.get(name)) or row[name] for name in ("loss", "step_ms", "memory_gib")
-    }
-    step = job_files.number(report.get("step"))
-    facts["step"] = int(step) if step else row["step"]
-    device = report.get("device")
-    facts["device"] = device if isinstance(device, str) else row["device"]
-    return facts
-
-
-def _best(found: "dict[int, job_files.Likenesses]") -> tuple[float | None, int | None]:
-    """The newest likeness, and the step of the greatest."""
-    if not found:
-        return None, None
-    return found[max(found)].mean, max(found, key=lambda step: found[step].mean)
-
-
-def _levers(row: sqlite3.Row) -> Levers:
-    return Levers(**json.loads(row["options"]))
-
-
 def _busy(subject: Subject) -> StudioError:
     return StudioError(f"{subject.name} is being trained already, or waits for it. One training a subject at a time.")
-
-
-def _touch(connection: sqlite3.Connection, subject_id: str) -> None:
-    connection.execute("update subjects set worked_on = ? where id = ?", (time.time(), subject_id))
 
 
 def _changed(file: Path) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from dora_diffusion.studio.failures import Code
 
@@ -92,4 +92,4 @@ def _without_a_last_word(death: Death) -> Observed:
 
 def _code(report: Mapping[str, Any]) -> Code:
     code = report.get("code")
-    return code if code in get_args(Code) else "broken"
+    return cast(Code, code) if code in get_args(Code) else "broken"

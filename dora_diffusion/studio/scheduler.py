@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from dora_diffusion.errors import DoraError
 from dora_diffusion.studio import queue
+from dora_diffusion.studio.board import Board
 from dora_diffusion.studio.database import Database
 from dora_diffusion.studio.home import Home, InstanceLock
 from dora_diffusion.studio.jobs import Jobs
@@ -43,12 +44,13 @@ class Scheduler:
         database: Database,
         subjects: Subjects,
         jobs: Jobs,
+        board: Board,
         trainers: Trainers,
         slots: Sequence[str],
         before_gpu: Callable[[], None] = _nothing,
     ):
         self._home, self._database, self._subjects = home, database, subjects
-        self._jobs, self._trainers, self._slots = jobs, trainers, tuple(slots)
+        self._jobs, self._board, self._trainers, self._slots = jobs, board, trainers, tuple(slots)
         self.before_gpu = before_gpu
         self.patience_s = PATIENCE_S
         self._lock: InstanceLock | None = None
@@ -80,7 +82,7 @@ class Scheduler:
         """Look at everything once. What goes wrong with one job must not keep the others."""
         if not self._may_schedule():
             return
-        for row in self._jobs.active_rows():
+        for row in self._board.active_rows():
             self._guarded(self._look_after, row)
         self._guarded(self._start_what_can)
         if time.monotonic() - self._purged > PURGE_S or not self._purged:
@@ -112,7 +114,7 @@ class Scheduler:
     def _look_after(self, row: sqlite3.Row) -> None:
         """Note a job's state; ask it to leave if somebody wants that, and end it if it does not."""
         id = f"job-{row['number']}"
-        if self._jobs.note(id) not in ACTIVE or row["stop_asked"] is None:
+        if self._board.note(id) not in ACTIVE or row["stop_asked"] is None:
             return
         if row["stop_sent"] is None:
             # Noted before it is sent: a second SIGTERM would end the trainer before it has saved.
@@ -124,7 +126,7 @@ class Scheduler:
             self._trainers.end(id, row["pid"])
 
     def _start_what_can(self) -> None:
-        used = {row["slot"] for row in self._jobs.active_rows()}
+        used = {row["slot"] for row in self._board.active_rows()}
         free = [slot for slot in self._slots if slot not in used]
         for row in queue.waiting(self._database) if free else ():
             if not free:
@@ -174,4 +176,3 @@ class Scheduler:
     def _purge(self) -> None:
         for id in self._subjects.purge(time.time()):
             log.info("%s has left the trash for good.", id)
-

@@ -7,6 +7,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from dora_diffusion.studio.bases import Bases
+from dora_diffusion.studio.board import Board
 from dora_diffusion.studio.comparisons import Comparisons
 from dora_diffusion.studio.database import Database
 from dora_diffusion.studio.estimates import Estimates
@@ -48,10 +49,11 @@ class Studio:
         places = slots()
         settings = JobSettings(self._family_of)
         self.subjects = Subjects(self.home, self.database, self._base_names, settings.resolution)
-        trainers = Trainers(self.home, trainer)
-        self.jobs = Jobs(self.home, self.database, self.subjects, trainers, settings, places)
+        self.trainers = Trainers(self.home, trainer)
+        self.board = Board(self.home, self.database, self.trainers, len(places))
+        self.jobs = Jobs(self.home, self.database, self.subjects, self.board, settings)
         self.scheduler = Scheduler(
-            self.home, self.database, self.subjects, self.jobs, trainers, places, self._make_room
+            self.home, self.database, self.subjects, self.jobs, self.board, self.trainers, places, self._make_room
         )
         parts = (self.home, self.database, self.subjects, self.jobs, self.bases, self.workshop)
         self.pictures = Pictures(*parts)

@@ -1,9 +1,7 @@
 """Subjects: who is taught, in which words, from which photos, and which adapter stands for it now."""
 
-import json
 import shutil
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,23 +9,15 @@ from pathlib import Path
 
 from dora_diffusion.errors import StudioError
 from dora_diffusion.registry import did_you_mean
-from dora_diffusion.studio import photo_check
+from dora_diffusion.studio.album import Album, PhotoNote
 from dora_diffusion.studio.database import Database
-from dora_diffusion.studio.disk import link_or_copy
+from dora_diffusion.studio.disk import told
 from dora_diffusion.studio.home import Home
-from dora_diffusion.studio.intake import (
-    MAX_PHOTOS,
-    Stored,
-    check_count,
-    check_noun,
-    check_trigger,
-    check_words,
-    make_thumb,
-    slug,
-    store_photos,
-)
+from dora_diffusion.studio.intake import check_count, check_noun, check_trigger, check_words, slug
 from dora_diffusion.studio.job_files import adapter_file
 from dora_diffusion.studio.samples import SAMPLES, sample_photos
+
+__all__ = ["PhotoNote", "Subject", "Subjects"]
 
 TRASH_S = 7 * 24 * 3600.0
 _BUSY = "('queued', 'starting', 'running', 'saving')"
@@ -58,18 +48,11 @@ class Subject:
         return not self.class_noun
 
 
-@dataclass(frozen=True)
-class PhotoNote:
-    """A photo of a subject: files that a page may show, and what is to be said about it, a sentence each.
-
-    ``name`` is the stored file's ("03.jpg", told as photo 3), ``given_name`` the user's ("IMG_1234.JPG").
-    """
-
-    name: str
-    given_name: str
-    path: Path
-    thumb: Path
-    findings: tuple[str, ...]
+# Inside ``Subjects`` the name ``list`` is a method.
+Listed = list[Subject]
+Notes = list[PhotoNote]
+Files = list[Path]
+Words = list[str]
 
 
 class Subjects:
@@ -89,8 +72,7 @@ class Subjects:
     ):
         self._home, self._database = home, database
         self._bases, self._resolution_of = bases, resolution_of
-        # Photos are large: one is opened at a time, however many people add some.
-        self._one_at_a_time = threading.Lock()
+        self._album = Album(home, database)
 
     def create(
         self, photos: Sequence[Path], name: str, class_noun: str, trigger: str = "", base: str = "toybox"
@@ -109,7 +91,7 @@ class Subjects:
         noun = check_noun(class_noun)
         subject = self._insert(name.strip() and check_words("name", name), noun, trigger, base)
         try:
-            refused = self._add(subject, photos)
+            refused = self._album.add(subject.id, photos, self._resolution_of(base))
             if refused:
                 raise StudioError(" ".join(refused))
         except BaseException:
@@ -128,7 +110,7 @@ class Subjects:
         )
         return _subject(row) if row else None
 
-    def samples(self) -> "list[str]":
+    def samples(self) -> Words:
         """Names of the sample subjects: teapot, backpack, robot."""
         return [name for name in SAMPLES if sample_photos(name)]
 
@@ -156,51 +138,29 @@ class Subjects:
             raise StudioError(f"There is no subject called {id}.")
         return _subject(row)
 
-    def list(self) -> "list[Subject]":
+    def list(self) -> Listed:
         """All that are not deleted and no drafts; the one that was worked on last comes first."""
         rows = self._database.rows(
             "select * from subjects where deleted is null and class_noun != '' order by worked_on desc, rowid desc"
         )
         return [_subject(row) for row in rows]
 
-    def photos(self, id: str) -> "list[PhotoNote]":
+    def photos(self, id: str) -> Notes:
         """Its photos, in order."""
-        subject = self.get(id)
-        rows = self._database.rows("select * from photos where subject_id = ? order by name", (id,))
-        shown, thumbs = self._home.media_of("photos", subject.id), self._home.media_of("thumbs", subject.id)
-        notes = []
-        for row in rows:
-            stored = self._photo_folder(id) / row["name"]
-            if not stored.is_file():  # somebody tidied up by hand
-                continue
-            link_or_copy(stored, shown / row["name"])
-            make_thumb(stored, thumbs / row["name"])
-            findings = photo_check.sentences(json.loads(row["findings"]))
-            notes.append(
-                PhotoNote(row["name"], row["given_name"], shown / row["name"], thumbs / row["name"], findings)
-            )
-        return notes
+        return self._album.notes(self.get(id).id)
 
-    def photo_files(self, id: str) -> "list[Path]":
+    def photo_files(self, id: str) -> Files:
         """The stored photos, in order, for a training to link."""
-        self.get(id)
-        rows = self._database.rows("select name from photos where subject_id = ? order by name", (id,))
-        files = [self._photo_folder(id) / row["name"] for row in rows]
-        return [file for file in files if file.is_file()]
+        return self._album.files(self.get(id).id)
 
-    def add_photos(self, id: str, paths: Sequence[Path]) -> "list[str]":
+    def add_photos(self, id: str, paths: Sequence[Path]) -> Words:
         """Add photos. Returns: what was refused and why, a sentence each; the good ones are kept.
 
         Raises:
             StudioError: there would be too many.
         """
         subject = self._undeleted(id)
-        have = self._database.rows("select name from photos where subject_id = ?", (id,))
-        if len(have) + len(paths) > MAX_PHOTOS:
-            raise StudioError(
-                f"At most {MAX_PHOTOS} photos; there are {len(have)} already, and {len(paths)} more are too many."
-            )
-        return self._add(subject, paths)
+        return self._album.add(id, paths, self._resolution_of(subject.base))
 
     def remove_photo(self, id: str, name: str) -> None:
         """Remove the photo stored as ``name``. Trainings that were started with it keep theirs.
@@ -209,18 +169,7 @@ class Subjects:
             StudioError: there is none.
         """
         subject = self._undeleted(id)
-        with self._one_at_a_time:
-            found = self._findings(id)
-            if name not in found:
-                raise StudioError(f"There is no photo {str(name)[:40]!r}. Load the page again.")
-            with self._database.transaction() as connection:
-                connection.execute("delete from photos where subject_id = ? and name = ?", (id, name))
-                self._touch(connection, id)
-            places = (self._photo_folder(id), self._home.media_of("photos", id), self._home.media_of("thumbs", id))
-            for folder in places:
-                (folder / name).unlink(missing_ok=True)
-            if photo_check.mentions(found, name):
-                self._check(subject)
+        self._album.remove(id, name, self._resolution_of(subject.base))
 
     def update(
         self,
@@ -252,8 +201,7 @@ class Subjects:
                 self._touch(connection, id)
         after = self.get(id)
         if self._resolution_of(after.base) != self._resolution_of(before.base):
-            with self._one_at_a_time:
-                self._check(after)
+            self._album.check(id, self._resolution_of(after.base))
         return after
 
     def rename(self, id: str, name: str) -> Subject:
@@ -276,7 +224,8 @@ class Subjects:
                 raise StudioError(f"{subject.name} is being trained, or waits for it. Cancel that first.")
             trashed = f"{id}-{int(now)}"
             connection.execute("update subjects set deleted = ?, trashed = ? where id = ?", (now, trashed, id))
-        self._move(self._places(id, trashed))
+        with told("move it to the trash"):
+            self._move(self._places(id, trashed))
 
     def restore(self, id: str) -> Subject:
         """Undo ``delete``.
@@ -288,19 +237,20 @@ class Subjects:
         if row is None or row["deleted"] is None:
             raise StudioError(f"There is no subject called {id} in the trash.")
         self._database.check_writable()
-        self._move({there: here for here, there in self._places(id, row["trashed"]).items()})
+        with told("bring it back"):
+            self._move({there: here for here, there in self._places(id, row["trashed"]).items()})
         shutil.rmtree(self._home.trash / row["trashed"], ignore_errors=True)
         with self._database.transaction() as connection:
             connection.execute("update subjects set deleted = null, trashed = null where id = ?", (id,))
             self._touch(connection, id)
         return self.get(id)
 
-    def deleted(self) -> "list[Subject]":
+    def deleted(self) -> Listed:
         """Those in the trash, the last one first."""
         rows = self._database.rows("select * from subjects where deleted is not null order by deleted desc")
         return [_subject(row) for row in rows]
 
-    def purge(self, now: float) -> "list[str]":
+    def purge(self, now: float) -> Words:
         """End what has been in the trash for 7 days. Returns: the ids of the subjects that are gone."""
         rows = self._database.rows("select id from subjects where deleted < ?", (now - TRASH_S,))
         for row in rows:
@@ -348,9 +298,12 @@ class Subjects:
             id = f"{start}-{number}"
             number += 1
             try:
-                self._home.path_of("subject", id).mkdir(mode=0o700)
-            except FileExistsError:
-                continue
+                with told("make a folder for it"):
+                    self._home.path_of("subject", id).mkdir(mode=0o700)
+            except StudioError as error:
+                if isinstance(error.__cause__, FileExistsError):
+                    continue
+                raise
             now = time.time()
             named = name or (self._free_name(noun) if noun else "")
             try:
@@ -369,48 +322,6 @@ class Subjects:
         """The noun and the smallest number that no subject has."""
         taken = {row["name"] for row in self._database.rows("select name from subjects")}
         return next(f"{noun} {n}" for n in range(1, len(taken) + 2) if f"{noun} {n}" not in taken)
-
-    def _add(self, subject: Subject, paths: Sequence[Path]) -> "list[str]":
-        self._database.check_writable()
-        with self._one_at_a_time:
-            rows = self._database.rows("select name, digest from photos where subject_id = ?", (subject.id,))
-            known = {row["digest"]: row["name"] for row in rows}
-            first = max((int(row["name"].removesuffix(".jpg")) for row in rows), default=0) + 1
-            stored, refused = store_photos(paths, self._photo_folder(subject.id), first)
-            fresh = []
-            for photo in stored:
-                if photo.digest in known:
-                    (self._photo_folder(subject.id) / photo.name).unlink(missing_ok=True)
-                    twin = int(known[photo.digest].removesuffix(".jpg"))
-                    refused.append(f"{photo.given_name} is there already: it is photo {twin}.")
-                else:
-                    fresh.append(photo)
-            self._note(subject.id, fresh)
-            if fresh:
-                self._check(subject)
-        return refused
-
-    def _note(self, id: str, photos: Sequence[Stored]) -> None:
-        with self._database.transaction() as connection:
-            connection.executemany(
-                "insert into photos (subject_id, name, given_name, width, height, digest, findings) "
-                "values (?, ?, ?, ?, ?, ?, '[]')",
-                [(id, p.name, p.given_name, p.width, p.height, p.digest) for p in photos],
-            )
-            self._touch(connection, id)
-
-    def _check(self, subject: Subject) -> None:
-        """Look at all photos of a subject: which are alike is about two of them."""
-        found = photo_check.check(self._photo_folder(subject.id), self._resolution_of(subject.base))
-        with self._database.transaction() as connection:
-            connection.executemany(
-                "update photos set findings = ? where subject_id = ? and name = ?",
-                [(json.dumps(findings), subject.id, name) for name, findings in found.items()],
-            )
-
-    def _findings(self, id: str) -> dict[str, photo_check.Findings]:
-        rows = self._database.rows("select name, findings from photos where subject_id = ?", (id,))
-        return {row["name"]: tuple(json.loads(row["findings"])) for row in rows}
 
     def _forget(self, id: str) -> None:
         """Delete a subject for good: rows, photos, trainings, pictures."""
@@ -458,9 +369,6 @@ class Subjects:
                 f"The base model {str(base)[:80]!r} is not in the studio; it has {', '.join(known)}. Add it first."
             )
         return base
-
-    def _photo_folder(self, id: str) -> Path:
-        return self._home.path_of("subject", id) / "photos"
 
     @staticmethod
     def _touch(connection: sqlite3.Connection, id: str) -> None:

@@ -89,7 +89,8 @@ def work(order: dict[str, Any]) -> dict[str, Any]:
     if task == "babble":
         print("not JSON at all", flush=True)
         print('["nor an object"]', flush=True)
-    if task == "check_base":
+    if task in ("check_base", "download_base"):
+        print(task, os.environ["HF_HUB_OFFLINE"], file=sys.stderr, flush=True)
         if "bad" in arguments["name"]:
             raise ValueError(f"{arguments['name']} is no model.")
         return {"family": "sd1", "size": 512, "note": ""}

@@ -14,7 +14,7 @@ from shop import Shop, fake_workshop
 from dora_diffusion.errors import ModelError, StudioError
 from dora_diffusion.models import load_base, resolve
 from dora_diffusion.studio.bases import TOYBOX, shown_name, tidied_name
-from dora_diffusion.studio.tasks.checking import check_base, devices
+from dora_diffusion.studio.tasks.checking import check_base, devices, wanted_files
 from dora_diffusion.studio.tasks.desk import Desk
 
 
@@ -196,6 +196,58 @@ def test_single_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "b.safetensors").write_bytes(b"short")
     with pytest.raises(ModelError, match="no whole checkpoint"):
         check(tmp_path / "b.safetensors")
+
+
+REPOSITORY = [
+    ".gitattributes",
+    "README.md",
+    "model_index.json",
+    "v1-5-pruned.ckpt",
+    "v1-5-pruned.safetensors",
+    "safety_checker/model.safetensors",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "text_encoder/model.fp16.safetensors",
+    "text_encoder/pytorch_model.bin",
+    "tokenizer/merges.txt",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model-00001-of-00002.safetensors",
+    "unet/diffusion_pytorch_model-00002-of-00002.safetensors",
+    "unet/diffusion_pytorch_model.safetensors.index.json",
+    "unet/diffusion_pytorch_model.fp16-00001-of-00002.safetensors",
+    "unet/diffusion_pytorch_model.safetensors.index.fp16.json",
+    "unet/diffusion_pytorch_model.non_ema.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.fp16.safetensors",
+    "vae/deeper/model.safetensors",
+]
+
+
+def test_a_download_takes_what_is_read_once_and_no_pickles() -> None:
+    wanted = wanted_files(REPOSITORY, ("unet", "vae", "text_encoder", "tokenizer", "scheduler"))
+    assert set(wanted) == {
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "tokenizer/merges.txt",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model-00001-of-00002.safetensors",
+        "unet/diffusion_pytorch_model-00002-of-00002.safetensors",
+        "unet/diffusion_pytorch_model.safetensors.index.json",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.fp16.safetensors",
+    }
+
+
+def test_a_download_is_asked_for_and_runs_in_a_process_of_its_own(shop: Shop) -> None:
+    shop.workshop.call("echo")
+    pid = shop.workshop.pid
+    assert shop.bases.add("owner/good", download=True).place == "hub"
+    assert shop.workshop.pid == pid
+    assert "download_base 0" in (shop.workshop.log_file).read_text(), "it alone may reach the network"
+    assert "check_base 1" not in shop.workshop.log_file.read_text()
 
 
 def test_names_that_lead_nowhere(tmp_path: Path) -> None:

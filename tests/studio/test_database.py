@@ -10,7 +10,9 @@ from dora_diffusion.errors import MachineError, StudioError
 from dora_diffusion.studio import database
 from dora_diffusion.studio.database import MIGRATIONS, Database
 
-INSERT = "insert into subjects (id, name, class_noun, trigger, base, created, worked_on) values (?, '', '', '', '', 0, 0)"
+INSERT = (
+    "insert into subjects (id, name, class_noun, trigger, base, created, worked_on) values (?, '', '', '', '', 0, 0)"
+)
 
 
 def ids(made: Database) -> list[str]:

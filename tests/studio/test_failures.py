@@ -168,7 +168,7 @@ def test_ends_without_a_reason_given(
 def test_a_trainer_that_the_kernel_ended_for_want_of_memory(make_studio: MakeStudio, photos: list[Path]) -> None:
     studio = make_studio("kill", start=False)
     count = iter(range(100))
-    studio.jobs._trainers.oom_kills = lambda: next(count)
+    studio.trainers.oom_kills = lambda: next(count)
     studio.start()
     job = failed(studio, photos)
     assert job.failure is not None and (job.state, job.failure.code) == ("failed", "killed")

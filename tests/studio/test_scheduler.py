@@ -47,22 +47,20 @@ def test_one_at_a_time_in_order(make_studio: MakeStudio, photos: list[Path]) -> 
 
 def with_slots(studio: Studio, names: tuple[str, ...], before_gpu: Callable[[], None]) -> Scheduler:
     """A scheduler for a machine with GPUs, over a studio whose own was not started."""
-    trainers = studio.jobs._trainers
-    return Scheduler(studio.home, studio.db, studio.subjects, studio.jobs, trainers, names, before_gpu)
+    trainers = studio.trainers
+    return Scheduler(studio.home, studio.db, studio.subjects, studio.jobs, studio.board, trainers, names, before_gpu)
 
 
 def test_one_a_gpu_and_room_is_made_before(make_studio: MakeStudio, photos: list[Path]) -> None:
     studio, made_room = make_studio(pause_s=0.05, start=False), []
-    scheduler = with_slots(studio, ("0", "1"), lambda: made_room.append(len(studio.jobs.active_rows())))
+    scheduler = with_slots(studio, ("0", "1"), lambda: made_room.append(len(studio.board.active_rows())))
     ids = [enqueue(studio, photos, 200, noun) for noun in ("duck", "cat", "mug")]
     scheduler.turn()
     assert [state(studio, id) == "queued" for id in ids] == [False, False, True]
     assert made_room == [1, 2]  # the row is claimed, the trainer not yet started
-    slots = {row["slot"] for row in studio.jobs.active_rows()}
+    slots = {row["slot"] for row in studio.board.active_rows()}
     assert slots == {"0", "1"}
-    environments = [
-        Path(f"/proc/{row['pid']}/environ").read_bytes().split(b"\0") for row in studio.jobs.active_rows()
-    ]
+    environments = [Path(f"/proc/{row['pid']}/environ").read_bytes().split(b"\0") for row in studio.board.active_rows()]
     assert sorted(next(v for v in e if v.startswith(b"CUDA_VISIBLE")) for e in environments) == [
         b"CUDA_VISIBLE_DEVICES=0",
         b"CUDA_VISIBLE_DEVICES=1",
@@ -215,10 +213,10 @@ def test_a_turn_that_fails_does_not_end_the_scheduler(
 ) -> None:
     studio = make_studio()
     monkeypatch.setattr(studio.subjects, "purge", lambda now: 1 / 0)
-    note = studio.jobs.note
-    monkeypatch.setattr(studio.jobs, "note", lambda id: (_ for _ in ()).throw(OSError("disk gone")))
+    note = studio.board.note
+    monkeypatch.setattr(studio.board, "note", lambda id: (_ for _ in ()).throw(OSError("disk gone")))
     id = enqueue(studio, photos, 60)
     log = studio.home.log_file
     wait_until(lambda: log.exists() and "disk gone" in log.read_text())
-    monkeypatch.setattr(studio.jobs, "note", note)
+    monkeypatch.setattr(studio.board, "note", note)
     wait_until(lambda: state(studio, id) == "done")

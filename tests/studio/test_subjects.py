@@ -9,7 +9,7 @@ from PIL import Image
 from waiting import wait_until
 
 from dora_diffusion.errors import DoraError, StudioError
-from dora_diffusion.studio import intake
+from dora_diffusion.studio import album, intake
 from dora_diffusion.studio.intake import slug
 from dora_diffusion.studio.studio import Studio
 from dora_diffusion.studio.subjects import TRASH_S
@@ -94,9 +94,7 @@ def test_the_number_of_photos_is_checked(studio: Studio, photos: list[Path], cou
         ("", "duck", "a\x07b", "one rare word"),
     ],
 )
-def test_words_that_are_none(
-    studio: Studio, photos: list[Path], name: str, noun: str, trigger: str, says: str
-) -> None:
+def test_words_that_are_none(studio: Studio, photos: list[Path], name: str, noun: str, trigger: str, says: str) -> None:
     with pytest.raises(StudioError, match=says):
         studio.subjects.create(photos, name, noun, trigger)
     assert files(studio) == [] and studio.subjects.list() == []
@@ -168,9 +166,7 @@ def test_added_photos_are_refused_one_by_one(
 
 
 def test_too_many_photos_in_all(studio: Studio, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from dora_diffusion.studio import subjects
-
-    monkeypatch.setattr(subjects, "MAX_PHOTOS", 3)
+    monkeypatch.setattr(album, "MAX_PHOTOS", 3)
     id = studio.subjects.create(photos[:2], "", "duck").id
     with pytest.raises(StudioError, match="At most 3"):
         studio.subjects.add_photos(id, photos[1:])
@@ -286,3 +282,20 @@ def test_findings_are_json_in_the_table(studio: Studio, photos: list[Path]) -> N
     id = studio.subjects.create(photos, "", "duck").id
     rows = studio.db.rows("select findings from photos where subject_id = ?", (id,))
     assert {finding[0] for row in rows for finding in json.loads(row["findings"])} == {"tiny", "near-duplicate"}
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    studio: Studio, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*values: object, **named: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(StudioError, match=r"cannot keep photo0\.jpg: no space left"):
+        studio.subjects.create(photos, "", "duck")
+    monkeypatch.undo()
+    subject = studio.subjects.create(photos, "", "duck")
+    monkeypatch.setattr("dora_diffusion.studio.jobs.link_or_copy", full)
+    with pytest.raises(StudioError, match="cannot prepare the training: no space left"):
+        studio.jobs.enqueue(subject.id, "quick")
+    assert studio.jobs.list() == [] and list((studio.home.path / "jobs").iterdir()) == []

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from dora_diffusion.studio.likeness import class_pictures
 from dora_diffusion.studio.studio import Studio
 from dora_diffusion.training import run as training_run
 from dora_diffusion.training.events import PreviewReady, RunStarted, Saved, Saving, StepDone
-
 
 
 def job(folder: Path, photos: Path, steps: int, **run: Any) -> Path:
@@ -156,8 +155,8 @@ def test_likeness_of_photos_is_high_and_of_class_images_is_nothing(
     tmp_path: Path, subject_photos: Path, own_home: Path
 ) -> None:
     """Photos shown as previews are as like as photos are; the floor's own pictures are at 0 in the mean."""
-    from dora_diffusion.inference.picture import save_picture
     from dora_diffusion.data.photos import list_photos, open_photo
+    from dora_diffusion.inference.picture import save_picture
 
     other = subject_photos.parent.parent / "held_out"
     config = TrainConfig(
@@ -210,42 +209,51 @@ def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
     (tmp_path / "job-1" / "run").mkdir(parents=True)
     (tmp_path / "job-1" / "config.yaml").write_text("adapter: {rank: -1}")
     command = [sys.executable, "-m", "dora_diffusion.studio.trainer", str(tmp_path / "job-1" / "config.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr and done.stderr.startswith("Error:")
+
+
+def trained(home: Path, kill_after: tuple[int, ...]) -> tuple[object, ...]:
+    """What a training leaves whose trainer is killed after some steps, each time with a new server following."""
+    studio = Studio(home)
+    studio.start()
+    subject = studio.subjects.create_from_sample("teapot")
+    settings = {"run.max_train_steps": 12, "prior.num_class_images": 2, "adapter.rank": 4}
+    id = studio.jobs.enqueue(subject.id, "quick", settings).id
+    alive = studio.home.path_of("job", id) / "alive"
+
+    def has_done(step: int) -> bool:
+        return Studio(home).jobs.get(id).step >= step
+
+    for step in kill_after:
+        wait_until(partial(has_done, step), 300)
+        process.send(process.pid_in(alive) or 0, signal.SIGKILL)
+        wait_until(lambda: Studio(home).jobs.get(id).state == "interrupted", 5)
+        studio.close()
+        studio = Studio(home)
+        studio.start()
+        studio.jobs.resume(id)
+    wait_until(lambda: Studio(home).jobs.get(id).has_ended, 300)
+    studio.close()
+    job_now = studio.jobs.get(id)
+    assert (job_now.state, job_now.attempt) == ("done", len(kill_after) + 1), studio.jobs.log_tail(id)
+    return (
+        {step: studio.jobs.adapter(id, step).read_bytes() for step in studio.jobs.checkpoints(id)},
+        studio.jobs.losses(id),
+        studio.jobs.likeness(id),
+        [(p.step, p.seed, p.likeness, p.path.read_bytes()) for p in studio.jobs.previews(id)],
+    )
 
 
 @pytest.mark.slow
 def test_a_real_training_that_is_killed_and_resumed_gives_the_same_bytes(tmp_path: Path) -> None:
-    """Three ends of one training on toybox: undisturbed, killed, and killed with its server."""
-    make: Callable[[str], Studio] = lambda name: Studio(tmp_path / name)  # noqa: E731
-    results = []
-    for kills in (0, 2):
-        studio = make(f"home{kills}")
-        studio.start()
-        subject = studio.subjects.create_from_sample("teapot")
-        settings = {"run.max_train_steps": 12, "prior.num_class_images": 2, "adapter.rank": 4}
-        id = studio.jobs.enqueue(subject.id, "quick", settings).id
-        alive = studio.home.path_of("job", id) / "alive"
-        for after in (3, 9)[:kills]:
-            wait_until(lambda after=after: studio.jobs.get(id).step >= after, 300)
-            process.send(process.pid_in(alive) or 0, signal.SIGKILL)
-            wait_until(lambda: studio.jobs.get(id).state == "interrupted", 5)
-            studio.close()
-            studio = make(f"home{kills}")
-            studio.start()
-            studio.jobs.resume(id)
-        wait_until(lambda: studio.jobs.get(id).has_ended, 300)
-        job_now = studio.jobs.get(id)
-        assert (job_now.state, job_now.attempt) == ("done", kills + 1), studio.jobs.log_tail(id)
-        assert [step for step, _ in studio.jobs.losses(id)] == list(range(1, 13))
-        results.append(
-            (
-                {step: studio.jobs.adapter(id, step).read_bytes() for step in studio.jobs.checkpoints(id)},
-                studio.jobs.losses(id),
-                studio.jobs.likeness(id),
-                [(p.step, p.seed, p.likeness) for p in studio.jobs.previews(id)],
-            )
-        )
-        studio.close()
-    assert sorted(results[0][0]) == [2, 4, 6, 8, 10, 12]
-    assert results[0] == results[1]
+    """On toybox: every adapter, loss, likeness and preview is that of an undisturbed training."""
+    undisturbed, killed = trained(tmp_path / "home0", ()), trained(tmp_path / "home1", (3, 9))
+    adapters, losses, likeness, previews = killed
+    assert isinstance(adapters, dict) and sorted(adapters) == [2, 4, 6, 8, 10, 12]
+    assert isinstance(losses, list) and [step for step, _ in losses] == list(range(1, 13))
+    assert isinstance(likeness, list) and len(likeness) == 6
+    assert isinstance(previews, list) and len(previews) == 18
+    assert killed == undisturbed

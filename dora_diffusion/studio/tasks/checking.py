@@ -1,7 +1,8 @@
 """Check: can this folder, file or hub name be a base, is it whole, and which family and size is it?"""
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ from dora_diffusion.errors import DoraError, ModelError
 from dora_diffusion.formats.base_files import is_here
 from dora_diffusion.machine import devices as devices_here
 from dora_diffusion.models.load import family_of
+from dora_diffusion.models.quiet import first_line
 from dora_diffusion.models.single_file import CONFIGURATIONS
 from dora_diffusion.studio.tasks.desk import Desk
 
 _WEIGHTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+# "model.fp16.safetensors", "model.fp16-00001-of-00002.safetensors", "model.safetensors.index.fp16.json"
+_VARIANT = re.compile(r"\.(fp16|bf16|non_ema|ema)(-\d+-of-\d+)?\.")
 _UNFLAGGED = " Give the .safetensors weights of this model instead: files of that kind cannot run anything."
 
 
@@ -31,17 +35,31 @@ def check_base(desk: Desk, *, name: str) -> dict[str, Any]:
 
 
 def download_base(desk: Desk, *, name: str) -> dict[str, Any]:
-    """The same of a hub name, which is downloaded."""
-    from huggingface_hub import snapshot_download
+    """The same of a hub name, which is downloaded: what is read of it, and no pickles."""
+    from huggingface_hub import list_repo_files, snapshot_download
 
     family = family_of(name)  # before gigabytes are
     desk.tell("note", text=f"Downloading {name}.")
-    patterns = ["model_index.json", *(f"{part}/*" for part in (*family.parts, "scheduler", "tokenizer", "tokenizer_2"))]
-    wanted = [pattern for pattern in patterns if not pattern.endswith("safety_checker/*")]
-    snapshot_download(
-        name, allow_patterns=wanted, ignore_patterns=["*.bin", "*.ckpt", "*.msgpack", "*.onnx*", "*.fp16.*"]
-    )
+    try:
+        snapshot_download(name, allow_patterns=wanted_files(list_repo_files(name), family.parts))
+    except Exception as error:  # the hub's client and its HTTP library fail each in their own words
+        raise ModelError(f"{name} could not be downloaded: {first_line(error)} Try again; what came is kept.") from None
     return check_base(desk, name=name)
+
+
+def wanted_files(files: Iterable[str], parts: Iterable[str]) -> list[str]:
+    """Of a repository's files those that are read: every part's settings, and its weights once.
+
+    A repository has the same weights in several forms; the plain safetensors are taken, else those of fp16.
+    """
+    folders = {*parts, "scheduler", "tokenizer", "tokenizer_2"} - {"safety_checker", "feature_extractor"}
+    inside = [file for file in files if file.partition("/")[0] in folders and file.count("/") == 1]
+    weights = [file for file in inside if ".safetensors" in file]
+    others = [file for file in inside if file.endswith((".json", ".txt")) and ".safetensors" not in file]
+    plain = [file for file in weights if not _VARIANT.search(file)]
+    have = {file.partition("/")[0] for file in plain}
+    half = [file for file in weights if ".fp16" in file and file.partition("/")[0] not in have]
+    return ["model_index.json", *sorted(others), *sorted(plain), *sorted(half)]
 
 
 def devices(desk: Desk) -> dict[str, Any]:

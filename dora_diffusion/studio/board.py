@@ -1,0 +1,203 @@
+"""What is true about each job: rows, what trainers say and whether they live, put together."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dora_diffusion.errors import StudioError
+from dora_diffusion.studio import failures, job_files, queue
+from dora_diffusion.studio.database import Database
+from dora_diffusion.studio.failures import Code, Failure, Levers
+from dora_diffusion.studio.home import Home
+from dora_diffusion.studio.job import Job
+from dora_diffusion.studio.observe import ACTIVE, ENDED, Noted, Observed, State
+from dora_diffusion.studio.trainers import Trainers
+
+
+class Board:
+    """Looks at jobs, and writes down what it sees.
+
+    Args:
+        slots: how many trainings run at the same time.
+    """
+
+    def __init__(self, home: Home, database: Database, trainers: Trainers, slots: int):
+        self._home, self._database, self._trainers, self._slots = home, database, trainers, slots
+
+    def row(self, id: str) -> sqlite3.Row:
+        """The row of a job.
+
+        Raises:
+            StudioError: there is none.
+        """
+        number = self._home.check_id("job", id).removeprefix("job-")
+        row = self._database.row("select * from jobs where number = ?", (number,)) if number.isdigit() else None
+        if row is None or f"job-{row['number']}" != id:
+            raise StudioError(f"There is no training called {id}.")
+        return row
+
+    def active_rows(self) -> list[sqlite3.Row]:
+        """The rows of the jobs that were active when they were looked at last."""
+        return self._database.rows(f"select * from jobs where state in {ACTIVE} order by number")
+
+    def note(self, id: str) -> State:
+        """Write down what is true about a job now."""
+        row = self.row(id)
+        if row["state"] not in ACTIVE:
+            state: State = row["state"]
+            return state
+        seen, report = self._look(row)
+        if seen.state in ENDED:
+            self._note_end(row, seen, report)
+        elif seen.state != row["state"]:
+            with self._database.transaction() as connection:
+                connection.execute(
+                    f"update jobs set state = ? where number = ? and attempt = ? and state in {ACTIVE}",
+                    (seen.state, row["number"], row["attempt"]),
+                )
+        return seen.state
+
+    def jobs(self, rows: Sequence[sqlite3.Row]) -> list[Job]:
+        """What a page is told about some jobs."""
+        jobs = [self._job(row) for row in rows]
+        if not any(job.state == "queued" for job in jobs):
+            return jobs
+        line = queue.line(self._database, self._busy_for(), self._slots)
+        return [
+            replace(job, position=line[job.id].position, starts_in=line[job.id].starts_in) if job.id in line else job
+            for job in jobs
+        ]
+
+    def _busy_for(self) -> list[float | None]:
+        """How long each active job will go on, as far as that is known."""
+        paces = queue.paces(self._database)
+        found: list[float | None] = []
+        for row in self.active_rows():
+            job = self._job(row)
+            if job.is_active:
+                pace = paces.get(row["base"])
+                guess = None if pace is None else pace * max(0, job.total - job.step)
+                found.append(job.seconds_left if job.seconds_left is not None else guess)
+        return found
+
+    def _job(self, row: sqlite3.Row) -> Job:
+        id = f"job-{row['number']}"
+        is_live = row["state"] in ACTIVE
+        seen, report = self._look(row) if is_live else (Observed(row["state"], row["message"], row["code"]), {})
+        if is_live and seen.state in ENDED and self._noted_end(row, seen, report):
+            return self._job(self.row(id))
+        facts = _facts(row, report)
+        likeness, best = row["likeness"], row["best_step"]
+        if is_live:
+            likeness, best = _best(job_files.likenesses(self._home.path_of("job", id)))
+        is_active = seen.state in ACTIVE
+        return Job(
+            id=id,
+            subject_id=row["subject_id"],
+            created=row["created"],
+            position=None,
+            state=seen.state,
+            step=facts["step"],
+            total=row["total"],
+            loss=facts["loss"],
+            likeness=likeness,
+            seconds_left=job_files.number(report.get("seconds_left")) if is_active else None,
+            starts_in=None,
+            step_ms=facts["step_ms"],
+            memory_gib=facts["memory_gib"],
+            device=facts["device"],
+            attempt=row["attempt"],
+            stop_asked=row["stop_asked"] is not None and is_active,
+            message=seen.message,
+            failure=self._failure(row, seen, facts["step"]),
+            best_step=best,
+            settings=row["settings"],
+            quality=row["quality"],
+            note=row["note"],
+            started=row["started"],
+            ended=row["ended"],
+        )
+
+    def _failure(self, row: sqlite3.Row, seen: Observed, step: int) -> Failure | None:
+        if seen.code is None or seen.state not in ("failed", "interrupted"):
+            return None
+        code: Code = seen.code
+        last = None
+        if code == "unstable":
+            steps = job_files.adapter_steps(self._home.path_of("job", f"job-{row['number']}"))
+            last = steps[-1] if steps else None
+        return failures.failure(code, failures.plain(code, seen.message, step), levers(row), last)
+
+    def _look(self, row: sqlite3.Row) -> tuple[Observed, Mapping[str, Any]]:
+        noted = Noted(row["state"], row["stop_asked"] is not None)
+        return self._trainers.look(f"job-{row['number']}", noted, row["oom_kills"])
+
+    def _noted_end(self, row: sqlite3.Row, seen: Observed, report: Mapping[str, Any]) -> bool:
+        """Write an end down that somebody sees before the scheduler does; False where this instance may not."""
+        try:
+            self._note_end(row, seen, report)
+        except StudioError:
+            return False
+        return True
+
+    def _note_end(self, row: sqlite3.Row, seen: Observed, report: Mapping[str, Any]) -> None:
+        facts, now = _facts(row, report), time.time()
+        best = _best(job_files.likenesses(self._home.path_of("job", f"job-{row['number']}")))
+        values = {
+            "number": row["number"],
+            "attempt": row["attempt"],
+            "state": seen.state,
+            "message": seen.message,
+            "code": seen.code,
+            "ended": now,
+            "worked": max(0.0, now - (row["started"] or now)),
+            "step": facts["step"],
+            "loss": facts["loss"],
+            "step_ms": facts["step_ms"],
+            "memory_gib": facts["memory_gib"],
+            "device": facts["device"],
+            "likeness": best[0],
+            "best_step": best[1],
+        }
+        with self._database.transaction() as connection:
+            connection.execute(
+                "update jobs set state = :state, message = :message, code = :code, ended = :ended, pid = null, "
+                "slot = null, seconds = seconds + :worked, step = :step, loss = :loss, step_ms = :step_ms, "
+                "memory_gib = :memory_gib, device = :device, likeness = :likeness, best_step = :best_step "
+                f"where number = :number and attempt = :attempt and state in {ACTIVE}",
+                values,
+            )
+            touch(connection, row["subject_id"])
+        self._trainers.forget(f"job-{row['number']}")
+
+
+def levers(row: sqlite3.Row) -> Levers:
+    """The settings of a job that remedies change."""
+    return Levers(**json.loads(row["options"]))
+
+
+def touch(connection: sqlite3.Connection, subject_id: str) -> None:
+    """Note that a subject was worked on."""
+    connection.execute("update subjects set worked_on = ? where id = ?", (time.time(), subject_id))
+
+
+def _facts(row: sqlite3.Row, report: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trainer said last, over what is noted from before."""
+    facts: dict[str, Any] = {
+        name: job_files.number(report.get(name)) or row[name] for name in ("loss", "step_ms", "memory_gib")
+    }
+    step = job_files.number(report.get("step"))
+    facts["step"] = int(step) if step else row["step"]
+    device = report.get("device")
+    facts["device"] = device if isinstance(device, str) else row["device"]
+    return facts
+
+
+def _best(found: dict[int, job_files.Likenesses]) -> tuple[float | None, int | None]:
+    """The newest likeness, and the step of the greatest."""
+    if not found:
+        return None, None
+    return found[max(found)].mean, max(found, key=lambda step: found[step].mean)
