@@ -132,13 +132,12 @@ def _more() -> Parts:
             info="More is slower and finer.",
         )
         with gr.Row():
-            parts["guidance"] = gr.Number(
-                None,
+            parts["guidance"] = gr.Textbox(
                 elem_id="create-guidance",
                 label="Guidance",
-                info="How strictly the prompt is followed. Empty: what suits the base.",
-                minimum=0,
-                maximum=MAX_GUIDANCE,
+                info=f"How strictly the prompt is followed, 0 to {MAX_GUIDANCE:g}. Empty: what suits the base.",
+                max_lines=1,
+                max_length=10,
                 min_width=140,
             )
             parts["sampler"] = gr.Dropdown(
@@ -152,14 +151,12 @@ def _more() -> Parts:
             )
         with gr.Row():
             for side in ("width", "height"):
-                parts[side] = gr.Number(
-                    None,
+                parts[side] = gr.Textbox(
                     elem_id=f"create-{side}",
                     label=side.capitalize(),
-                    info="Pixels, a multiple of 8. Empty: the base's own.",
-                    precision=0,
-                    minimum=0,
-                    maximum=MAX_SIDE,
+                    info=f"Pixels, a multiple of 8, {MAX_SIDE} at most. Empty: the base's own.",
+                    max_lines=1,
+                    max_length=10,
                     min_width=140,
                 )
     with gr.Accordion("Settings from a picture", open=False, elem_id="create-from-picture"):

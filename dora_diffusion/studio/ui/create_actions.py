@@ -13,6 +13,7 @@ from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.orders import RANDOM, Order, checked, decided
 from dora_diffusion.studio.prompts import inserted
 from dora_diffusion.studio.ui.choices import Choices, Entries, label_of, same_subject, target, value_of
+from dora_diffusion.studio.ui.controls import number_in, words_of
 from dora_diffusion.studio.ui.drawing import Step, alt_of, behind, check_writable, picture_step, state_line, told_of
 from dora_diffusion.studio.ui.line import Line, Stopping, Ticket, Waiting, served
 from dora_diffusion.studio.ui.prompt_help import prompt_help
@@ -27,6 +28,7 @@ FIELDS = (
     *("prompt", "negative_prompt", "strength", "seed", "num_images", "num_inference_steps"),
     *("guidance_scale", "sampler", "width", "height"),
 )
+LEFT_OUT = ("guidance_scale", "width", "height")  # may be, and are text therefore
 IDLE = state_line(NAME, "idle", "Press Generate. A picture is kept in the history below as soon as it is drawn.")
 
 
@@ -109,6 +111,7 @@ class CreateActions:
         """
         chosen = target(self._studio, value)
         given: dict[str, Any] = dict(zip(FIELDS, form, strict=True))
+        given |= {name: number_in(given[name]) for name in LEFT_OUT}
         return checked(
             Order(
                 subject_id=chosen.subject.id if chosen.subject else None,
@@ -196,7 +199,7 @@ class CreateActions:
         known = value in [entry for _, entry in choices]
         return (
             gr.Dropdown(choices=choices, value=value) if known else gr.skip(),
-            *(getattr(order, name) for name in FIELDS),
+            *(words_of(getattr(order, name)) if name in LEFT_OUT else getattr(order, name) for name in FIELDS),
         )
 
     def reuse(self, picture_id: int) -> tuple[Any, ...]:

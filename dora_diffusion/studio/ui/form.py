@@ -14,6 +14,7 @@ from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.fields import value_at, walk
 from dora_diffusion.registry import ADAPTERS, ATTENTION_BACKENDS, OPTIMIZERS
 from dora_diffusion.studio.job_settings import KEPT
+from dora_diffusion.studio.ui.controls import number_in, words_of
 
 TITLES = {
     "model": "Base model",
@@ -67,7 +68,7 @@ class Setting:
             return AUTOMATIC if value is None else str(value)
         if self.kind == "text":
             return "" if value is None else str(value)
-        return value
+        return words_of(value) if self.optional else value
 
     def given(self, shown: Any) -> Any:
         """What the control shows, as a setting's value; not checked."""
@@ -78,6 +79,8 @@ class Setting:
         if self.kind == "text":
             text = str(shown or "").strip()
             return None if self.optional and not text else text
+        if self.kind in ("whole", "number") and self.optional:
+            shown = number_in(shown)
         if self.kind == "whole" and isinstance(shown, float) and shown.is_integer():
             return int(shown)
         return shown
@@ -88,6 +91,8 @@ class Setting:
         shown = self.shown(value)
         if self.kind == "switch":
             return gr.Checkbox(shown, **named)
+        if self.kind in ("whole", "number") and self.optional:
+            return gr.Textbox(shown, max_lines=1, placeholder=AUTOMATIC, **named)
         if self.kind in ("whole", "number"):
             return gr.Number(shown, precision=0 if self.kind == "whole" else None, **named)
         if self.kind == "choice":
