@@ -2,8 +2,8 @@
 
     python scripts/screenshots.py FOLDER [--docs docs]
 
-Each state is taken four times: 1280 and 390 pixels wide, light and dark. About six minutes on two cores. ``--docs`` also
-writes the three small ones that the documentation shows. Needs playwright and a Chromium (CHROMIUM, else chromium).
+Each state is taken four times: 1280 and 390 pixels wide, light and dark. About six minutes on two cores. ``--docs``
+also writes the three small ones that the documentation shows. Needs playwright and a Chromium (CHROMIUM, else chromium).
 """
 
 import argparse
@@ -51,9 +51,7 @@ class App:
     def ask(self, name: str, *values: Any) -> Any:
         """What an endpoint for programs answers."""
         body = json.dumps({"data": values}).encode()
-        wanted = urllib.request.Request(
-            f"{self.url}/gradio_api/run/{name}", body, {"Content-Type": "application/json"}
-        )
+        wanted = urllib.request.Request(f"{self.url}/gradio_api/run/{name}", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(wanted, timeout=60) as answer:
             return json.load(answer)["data"][0]
 
@@ -74,7 +72,7 @@ class App:
 
     def end(self) -> None:
         """End the studio and what it trains."""
-        for job in self.ask("jobs"):
+        for job in self.ask("jobs", 50, 0, None):
             if job["state"] in ("queued", "starting", "running", "saving"):
                 self.ask("cancel", job["id"])
         time.sleep(3)
@@ -108,11 +106,9 @@ class Camera:
         for page in self.pages.values():
             do(page)
 
-    def take(self, name: str, until: str = "") -> None:
+    def take(self, name: str, until: str) -> None:
         """The whole page in every look, once ``until`` is there."""
-        for (width, scheme), page in self.pages.items():
-            if until:
-                page.locator(until).first.wait_for(timeout=120_000)
+        self.each(lambda page: page.locator(until).first.wait_for(timeout=120_000))
         time.sleep(1)
         for (width, scheme), page in self.pages.items():
             page.screenshot(path=self._folder / f"{name}-{width}-{scheme}.png", full_page=True)
@@ -152,7 +148,11 @@ def doubtful_photos(folder: Path) -> list[Path]:
 
 
 def teach(app: App, sample: str, quality: str, **overrides: Any) -> tuple[str, str]:
-    """Put a sample subject into the queue; ``overrides`` with a double underscore for the dot. Returns: subject, job."""
+    """Put a sample subject into the queue. Returns: subject, job.
+
+    Args:
+        overrides: settings, with a double underscore for the dot.
+    """
     subject = app.ask("create_sample", sample)["id"]
     changes = {name.replace("__", "."): value for name, value in overrides.items()}
     return subject, app.ask("train", subject, quality, changes)["id"]

@@ -1,4 +1,4 @@
-"""The whole path in a real browser, with the real trainer on toybox: photos, a noun, Train; a picture; a file to take away."""
+"""The whole path in a real browser, with the real trainer on toybox: photos, a noun, Train; pictures; a file."""
 
 import json
 import time
@@ -62,7 +62,9 @@ def test_photos_to_a_file_in_one_session(
     page.locator("#create-generate").click()
     page.locator("#history-count[data-count='3']").wait_for(timeout=120_000)
     wait_for_line(page, "create", "done")
-    assert download_newest(page, tmp_path / "again.png").tobytes() == kept.tobytes(), "the same settings, the same pixels"
+    assert download_newest(page, tmp_path / "again.png").tobytes() == kept.tobytes(), (
+        "the same settings, the same pixels"
+    )
 
     compare(page, tmp_path)
     export(page, "diffusers", tmp_path)

@@ -63,7 +63,11 @@ class Proxy:
 
     def environment(self) -> dict[str, str]:
         """What makes programs ask this proxy; only a server on this computer is asked directly."""
-        return {**dict.fromkeys(PROXIES, self.url), "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "127.0.0.1,localhost"}
+        return {
+            **dict.fromkeys(PROXIES, self.url),
+            "NO_PROXY": "127.0.0.1,localhost",
+            "no_proxy": "127.0.0.1,localhost",
+        }
 
     def close(self) -> None:
         self.listener.close()
@@ -78,7 +82,7 @@ class Proxy:
                 asking.settimeout(5)
                 try:
                     said = asking.recv(4096).decode("latin-1")
-                    asking.sendall(b"HTTP/1.1 502 Nobody\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                    asking.sendall(b"HTTP/1.1 502 Nobody\r\ncontent-length: 6\r\nconnection: close\r\n\r\nnobody")
                     asking.shutdown(SHUT_RDWR)
                 except OSError:
                     said = "nothing"

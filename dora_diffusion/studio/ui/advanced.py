@@ -90,7 +90,7 @@ def read(text: str) -> dict[str, Any]:
     """The overrides in the hidden textbox, which comes from the browser; unknown names are refused by the config."""
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     names = {setting.name for setting in form.settings()}
     return {name: value for name, value in found.items() if name in names} if isinstance(found, dict) else {}

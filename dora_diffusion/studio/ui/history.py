@@ -14,7 +14,7 @@ from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.ui.choices import called, label_of, value_of
 from dora_diffusion.studio.ui.controls import choice
 from dora_diffusion.studio.ui.drawing import alt_of
-from dora_diffusion.studio.ui.html import asked, button, link_to, panel, picture
+from dora_diffusion.studio.ui.html import asked, button, link_to, panel, picture, whole
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class History:
         Raises:
             StudioError: the picture is gone, or the press makes no sense.
         """
-        do, number = wanted.get("do"), _number(wanted.get("id"))
+        do, number = wanted.get("do"), whole(wanted.get("id")) or 0
         if do == "page":
             return {**place, "page": number}
         if do == "pick":
@@ -195,9 +195,3 @@ def _large(found: "Picture", subject: str, asks: bool) -> str:
         f"{picture(found.path, alt_of(found))}</a>"
         f'<p class="acts">{actions}</p><dl class="facts">{table}</dl>'
     )
-
-
-def _number(text: str | None) -> int:
-    if text is None or not text.isascii() or not text.isdigit() or len(text) > 12:
-        return 0
-    return int(text)

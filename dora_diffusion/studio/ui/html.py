@@ -50,6 +50,13 @@ def link_to(path: Path) -> str:
     return f"gradio_api/file={quote(str(path))}{version}"
 
 
+def whole(said: str | None) -> int | None:
+    """The whole number that a button of ours says; None for what no button says."""
+    if said is None or not said.isascii() or not said.isdigit() or len(said) > 12:
+        return None
+    return int(said)
+
+
 def picture(path: Path, alt: str) -> str:
     """HTML of a picture in the media folder."""
     return f'<img src="{escape(link_to(path))}" alt="{escape(alt)}" loading="lazy">'

@@ -85,25 +85,27 @@ def thumbs_html(photos: "Sequence[PhotoNote]") -> str:
     count = f"{len(photos)} photo{'s' if len(photos) > 1 else ''}"
     more = f" Add at least {FEW - len(photos)} more: one view teaches little." if len(photos) < FEW else ""
     cells = "".join(_thumb(photo, number) for number, photo in enumerate(photos, 1))
-    return f'<p class="quiet" data-count="{len(photos)}">{count}.{more}</p><div class="thumbs">{cells}</div>'
+    found = "".join(f"<li>⚠ {escape(words)}</li>" for photo in photos for words in photo.findings)
+    notes = f'<ul class="findings">{found}</ul>' if found else ""
+    return f'<p class="quiet" data-count="{len(photos)}">{count}.{more}</p><div class="thumbs">{cells}</div>{notes}'
 
 
 def _thumb(photo: "PhotoNote", number: int) -> str:
     remove = button("✕", "remove", "round", f"Remove photo {number}, {photo.given_name}", photo=photo.name)
-    found = "".join(f"<li>⚠ {escape(words)}</li>" for words in photo.findings)
-    notes = f"<ul>{found}</ul>" if found else ""
-    kind = "doubtful" if found else ""
+    kind = "doubtful" if photo.findings else ""
     shown = picture(photo.thumb, f"photo {number}: {photo.given_name}")
     return (
         f'<figure data-photo="{escape(photo.name)}" class="{kind}">'
-        f"{shown}{remove}<figcaption>{notes}</figcaption></figure>"
+        f"{shown}{remove}<figcaption>{'⚠ ' if photo.findings else ''}{number}</figcaption></figure>"
     )
 
 
 def refusals_html(faults: Sequence[str], subject_id: str) -> str:
     """What was left out of a subject's photos, and why."""
     items = "".join(f"<li>{escape(fault)}</li>" for fault in faults)
-    return f'<ul class="refused" role="alert" data-of="{escape(subject_id)}">{items}</ul>' if items else ""
+    if not items:
+        return ""
+    return f'<div role="alert" data-of="{escape(subject_id)}"><ul class="refused">{items}</ul></div>'
 
 
 def still_told(subject_id: str, refused: str) -> Any:

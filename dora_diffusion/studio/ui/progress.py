@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.ui import panel
 from dora_diffusion.studio.ui.curve import likeness_curve, loss_curve
 from dora_diffusion.studio.ui.header import do
-from dora_diffusion.studio.ui.html import asked, button
+from dora_diffusion.studio.ui.html import asked, button, whole
 from dora_diffusion.studio.ui.html import panel as html_panel
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared, called, find
 
@@ -62,7 +63,10 @@ def build_progress(studio: "Studio", shared: Shared) -> None:
             tab = shared.go("create")
         if wanted.get("do") == "use":
             job = studio.jobs.get(wanted.get("job", ""))
-            studio.subjects.choose(job.subject_id, job.id, int(wanted["step"]) if wanted.get("step") else None)
+            step = whole(wanted.get("step"))
+            if step is None and wanted.get("step"):
+                raise StudioError("There is no such step. Choose one of those that are shown.")
+            studio.subjects.choose(job.subject_id, job.id, step)
         tried = f"{wanted.get('job')}:{wanted.get('step')}" if wanted.get("do") == "try" else gr.skip()
         return tab, subject, tried
 

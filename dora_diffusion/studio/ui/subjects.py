@@ -8,7 +8,7 @@ import gradio as gr
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.ui.cards import Sizes, cards_html
 from dora_diffusion.studio.ui.header import do as do_job
-from dora_diffusion.studio.ui.html import asked, button, panel
+from dora_diffusion.studio.ui.html import asked, button, panel, whole
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
 from dora_diffusion.studio.ui.subject_detail import detail_html
 
@@ -104,8 +104,9 @@ class SubjectActions:
             return made.id, self._shared.go("teach"), gr.skip()
         if do == "teach":
             return gr.skip(), self._shared.go("teach"), gr.skip()
-        if do == "page" and wanted.get("page", "").isdigit():
-            return gr.skip(), gr.skip(), int(wanted["page"][:6])
+        number = whole(wanted.get("page"))
+        if do == "page" and number is not None:
+            return gr.skip(), gr.skip(), number
         return gr.skip(), gr.skip(), gr.skip()
 
     def press_detail(self, chosen: str, event: gr.EventData) -> tuple[Any, Any]:
@@ -118,8 +119,9 @@ class SubjectActions:
         """
         wanted = asked(event)
         do = wanted.get("do")
-        if do == "use" and wanted.get("step", "").isdigit():
-            self._studio.subjects.choose(chosen, wanted.get("job", ""), int(wanted["step"][:9]))
+        step = whole(wanted.get("step"))
+        if do == "use" and step is not None:
+            self._studio.subjects.choose(chosen, wanted.get("job", ""), step)
             return gr.skip(), gr.skip()
         if do in ("retrain", "export"):
             subject = self._studio.subjects.get(wanted.get("subject", "")).id

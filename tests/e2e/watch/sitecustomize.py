@@ -1,8 +1,8 @@
 """Python loads this file first in each process of a watched studio: it writes down what nobody may do.
 
-The file named by WATCH_LOG gets a line for each process, each connection or look-up of a name beyond this computer,
-each file of WATCH_SECRETS (folders, with colons between) that is opened or listed, and each that is written, made, moved
-or deleted outside the folders of WATCH_HOMES.
+The file named by WATCH_LOG gets a line for each process, each connection or look-up of a name beyond this computer, each
+file of WATCH_SECRETS (folders, with colons between) that is opened or listed, and each that is written, made, moved or
+deleted outside the folders of WATCH_HOMES.
 """
 
 import os
@@ -18,17 +18,20 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def say(what, whom):
-    os.write(LOG, f"{what}\t{whom}\t{os.getpid()}\n".encode("utf-8", "replace"))
+    os.write(LOG, f"{what}\t{whom!r}\t{os.getpid()}\n".encode())
 
 
 def is_foreign(address):
     return isinstance(address, tuple) and address and not str(address[0]).startswith(LOOPBACK)
 
 
-def place(named):
-    if isinstance(named, int) or named is None:
+def place(named, folder=-1):
+    """Where a file lies; "" for what cannot be one. ``folder``: the descriptor that a relative name belongs to."""
+    if isinstance(named, int) or not named:
         return ""
     text = os.fsdecode(named)
+    if isinstance(folder, int) and folder >= 0:
+        text = os.path.join(f"/proc/self/fd/{folder}", text)
     return os.path.realpath(text) if "\0" not in text else ""
 
 
@@ -43,10 +46,10 @@ def watch(event, arguments):
         path = place(arguments[0])
         if path.startswith(SECRETS) if SECRETS else False:
             say("secret", path)
-        if event == "open" and HOMES and arguments[2] & WRITES and not path.startswith((*HOMES, *NOT_FILES)):
+        if path and event == "open" and HOMES and arguments[2] & WRITES and not path.startswith((*HOMES, *NOT_FILES)):
             say("written", path)
     elif event in CHANGES and HOMES:
-        path = place(arguments[0])
+        path = place(arguments[0], arguments[-1] if event != "os.symlink" else -1)
         if path and not path.startswith((*HOMES, *NOT_FILES)):
             say(event, path)
 
