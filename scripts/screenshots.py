@@ -2,8 +2,8 @@
 
     python scripts/screenshots.py FOLDER [--docs docs]
 
-Each state is taken four times: 1280 and 390 pixels wide, light and dark. About six minutes on two cores. ``--docs``
-also writes the three small ones that the documentation shows. Needs playwright and a Chromium (CHROMIUM, else chromium).
+Each state is taken four times: 1280 and 390 pixels wide, light and dark; six minutes on two cores. ``--docs``
+also writes the three small ones that the documentation shows. Needs playwright and Chromium (CHROMIUM says where).
 """
 
 import argparse

@@ -1,14 +1,13 @@
 """Served studios, and a browser that notes everything it asks of anybody else."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from served import Server
+from served import Server, chromium_path
 
 HERE = Path(__file__).parent
 CHROMIUM_FLAGS = [
@@ -48,7 +47,7 @@ def fake_studio(serve: Callable[..., Server]) -> Callable[..., Server]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium, without a window."""
-    executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+    executable = chromium_path()
     if not Path(executable).exists():
         missing = f"no Chromium at {executable}: apt-get install chromium, or set CHROMIUM"
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)

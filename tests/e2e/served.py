@@ -1,6 +1,7 @@
 """A studio in a process of its own."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -59,6 +60,11 @@ class Server:
         """The processes that train now."""
         held = [file for file in (self.home / "jobs").glob("*/alive") if process.is_held(file)]
         return [pid for pid in map(process.pid_in, held) if pid is not None]
+
+
+def chromium_path() -> str:
+    """Where the browser is, or should be."""
+    return os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
 
 
 def free_port() -> int:

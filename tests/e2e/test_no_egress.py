@@ -17,6 +17,9 @@ from watched import Proxy, Watch
 pytest.importorskip("gradio")
 pytestmark = pytest.mark.e2e
 
+# Chromium asks its maker about forms, whatever page it shows; that is the browser's, and no request of the studio.
+CHROMIUMS_OWN = "CONNECT content-autofill.googleapis.com:443"
+
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
@@ -28,7 +31,8 @@ def proxy() -> Iterator[Proxy]:
 @pytest.fixture
 def page(browser: Any, proxy: Proxy) -> Iterator[Any]:
     """A page of a browser that asks the proxy for whatever is not on this computer."""
-    context = browser.new_context(proxy={"server": proxy.url, "bypass": "127.0.0.1"})
+    through: Any = {"server": proxy.url, "bypass": "127.0.0.1"}
+    context = browser.new_context(proxy=through)
     yield context.new_page()
     context.close()
 
@@ -64,5 +68,5 @@ def test_not_one_request_leaves(
     page.wait_for_timeout(1500)
     ran = " ".join(watch.processes())
     assert all(name in ran for name in ("serve_half.py", "fake_trainer.py", "workshop_process"))
-    assert proxy.asked == []
+    assert [line for line in proxy.asked if not line.startswith(CHROMIUMS_OWN)] == []
     assert watch.faults() == []

@@ -1,8 +1,8 @@
 """Python loads this file first in each process of a watched studio: it writes down what nobody may do.
 
-The file named by WATCH_LOG gets a line for each process, each connection or look-up of a name beyond this computer, each
-file of WATCH_SECRETS (folders, with colons between) that is opened or listed, and each that is written, made, moved or
-deleted outside the folders of WATCH_HOMES.
+The file named by WATCH_LOG gets a line for each process, each connection or look-up of a name beyond this computer,
+each file of WATCH_SECRETS (folders, with colons between) that is opened or listed, and each that is written, made,
+moved or deleted outside the folders of WATCH_HOMES.
 """
 
 import os
@@ -31,7 +31,7 @@ def place(named, folder=-1):
         return ""
     text = os.fsdecode(named)
     if isinstance(folder, int) and folder >= 0:
-        text = os.path.join(f"/proc/self/fd/{folder}", text)
+        text = f"/proc/self/fd/{folder}/{text}"
     return os.path.realpath(text) if "\0" not in text else ""
 
 
