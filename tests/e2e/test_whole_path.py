@@ -22,6 +22,7 @@ pytestmark = pytest.mark.e2e
 Serve = Callable[..., Server]
 OpenPage = Callable[..., Any]
 FOUR_MINUTES_S = 240
+STEPS = 24  # of the short training
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_photos_to_a_file_in_one_session(
 ) -> None:
     page = open_page(serve(repository / "app.py", "--no_browser"))
     fill_form(page, photos)
-    take_few_steps(page, 40)
+    take_few_steps(page, STEPS)
     press(page, "teach-train")
     page.locator("#teach-choice button[data-do=try]").wait_for(timeout=180_000)
     before = step_of(page)
@@ -49,7 +50,7 @@ def test_photos_to_a_file_in_one_session(
 
     show(page, "Teach")
     wait_for_state(page, "done")
-    assert step_of(page) == 40
+    assert step_of(page) == STEPS
     act(page, "job", "create")
     page.wait_for_function("document.querySelector('#create-subject input').value === 'teapot 1 (sks teapot)'")
     taught = draw(page, count=1, steps=4, seed="7")
@@ -71,11 +72,11 @@ def test_photos_to_a_file_in_one_session(
 
     other = open_page(Server([], Path(), port=int(page.url.rpartition(":")[2].strip("/"))))
     wait_for_state(other, "done")  # another browser sees the same
-    assert step_of(other) == 40
+    assert step_of(other) == STEPS
     show(other, "Create")
     other.locator("#history-count[data-count='3']").wait_for()
     show(other, "Export")
-    other.locator("#export-earlier tbody tr", has_text="teapot-1").wait_for()
+    other.locator("#export-earlier tbody tr", has_text="teapot 1").wait_for()
 
 
 @pytest.mark.slow
@@ -118,8 +119,8 @@ def test_by_keyboard_alone(fake_studio: Callable[..., Server], open_page: OpenPa
     page.locator("#teach-thumbs img").nth(4).wait_for()
     tab_to(page, "#teach-noun input")
     page.keyboard.type("teapot")
-    tab_to(page, "#teach-quality input")
-    page.keyboard.press("ArrowUp")
+    tab_to(page, "#teach-quality input[value=quick]")  # Gradio's radio buttons are stops of their own, without arrows
+    page.keyboard.press("Space")
     page.wait_for_function("document.querySelector('#teach-quality input:checked').value === 'quick'")
     tab_to(page, "#teach-train")
     page.keyboard.press("Enter")
@@ -141,8 +142,8 @@ def test_by_keyboard_alone(fake_studio: Callable[..., Server], open_page: OpenPa
         page.keyboard.press("Enter")
 
     go_by_keyboard(page, "Compare")
-    tab_to(page, "#compare-mode input")
-    page.keyboard.press("ArrowDown")
+    tab_to(page, "#compare-mode input[value=strengths]")
+    page.keyboard.press("Space")
     wait_until(page, "compare-values", "0, 0.4, 0.7, 1, 1.2")
     tab_to(page, "#compare-draw")
     page.keyboard.press("Enter")
@@ -157,8 +158,8 @@ def test_by_keyboard_alone(fake_studio: Callable[..., Server], open_page: OpenPa
     page.locator("#subject-name").wait_for()
 
     go_by_keyboard(page, "Export")
-    tab_to(page, "#export-format input")
-    page.keyboard.press("ArrowDown")
+    tab_to(page, "#export-format input[value=diffusers]")
+    page.keyboard.press("Space")
     tab_to(page, "#export-button")
     page.keyboard.press("Enter")
     wait_for_line(page, "export", "done")
