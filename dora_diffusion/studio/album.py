@@ -11,7 +11,7 @@ from pathlib import Path
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio import photo_check
 from dora_diffusion.studio.database import Database
-from dora_diffusion.studio.disk import link_or_copy
+from dora_diffusion.studio.disk import link_or_copy, told
 from dora_diffusion.studio.home import Home
 from dora_diffusion.studio.intake import MAX_PHOTOS, Stored, make_thumb, store_photos
 
@@ -51,8 +51,9 @@ class Album:
             stored = self.folder(id) / row["name"]
             if not stored.is_file():  # somebody tidied up by hand
                 continue
-            link_or_copy(stored, shown / row["name"])
-            make_thumb(stored, thumbs / row["name"])
+            with told("show the photos"):
+                link_or_copy(stored, shown / row["name"])
+                make_thumb(stored, thumbs / row["name"])
             findings = photo_check.sentences(json.loads(row["findings"]))
             notes.append(PhotoNote(row["name"], row["given_name"], shown / row["name"], thumbs / row["name"], findings))
         return notes

@@ -166,13 +166,20 @@ class Database:
             raise MachineError(f"The studio's database {path} cannot be used: {error}.") from error
 
     def rows(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[sqlite3.Row]:
-        """What a query finds."""
-        return self._connection().execute(sql, values).fetchall()
+        """What a query finds.
+
+        Raises:
+            StudioError: the file cannot be read now.
+        """
+        try:
+            return self._connection().execute(sql, values).fetchall()
+        except sqlite3.OperationalError as error:
+            raise StudioError(f"The studio cannot read its database now ({error}). Try again in a moment.") from error
 
     def row(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Row | None:
         """The first that a query finds, if any."""
-        found: sqlite3.Row | None = self._connection().execute(sql, values).fetchone()
-        return found
+        found = self.rows(sql, values)
+        return found[0] if found else None
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -5,8 +5,12 @@ import os
 import re
 import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from dora_diffusion.errors import StudioError
 
 LOG_LIMIT, LOG_KEPT = 2_000_000, 500_000  # bytes
 _SECRET = re.compile(r"\b(hf_|sk-|ghp_)[A-Za-z0-9_-]{8,}")
@@ -51,6 +55,20 @@ def shorten_log(path: Path) -> None:
             path.write_bytes(kept)
     except OSError:
         return
+
+
+@contextmanager
+def told(doing: str) -> Iterator[None]:
+    """Turn what the disk refuses inside into a message. ``doing``: "keep the photos", as it follows "cannot".
+
+    Raises:
+        StudioError: it did.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise StudioError(f"The studio cannot {doing}: {why.lower()}. Make room on the disk, and try again.") from error
 
 
 def link_or_copy(source: Path, target: Path) -> None:

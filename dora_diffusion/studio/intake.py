@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dora_diffusion.errors import DataError, StudioError
+from dora_diffusion.studio.disk import told
 
 MAX_PHOTOS = 100
 MAX_BYTES = 25_000_000
@@ -94,6 +95,7 @@ def store_photos(paths: Sequence[Path], folder: Path, first: int) -> tuple[list[
         try:
             photo = _store(path, folder, first + len(stored), MAX_PIXELS_TOGETHER - pixels)
         except (DataError, StudioError) as error:
+            (folder / f"{first + len(stored):02d}.jpg").unlink(missing_ok=True)  # what a full disk had room for
             refused.append(str(error))
             continue
         pixels += photo.width * photo.height
@@ -136,8 +138,9 @@ def _store(path: Path, folder: Path, number: int, pixels_left: int) -> Stored:
             f"{given} has {size / 1e6:.0f} MB, and photos of up to {MAX_BYTES / 1e6:.0f} are taken. Make it smaller."
         )
     picture = open_photo(path, max(1, min(MAX_PIXELS, pixels_left)))
-    picture.save(folder / name, "JPEG", quality=95, subsampling=0)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with told(f"keep {given}"):
+        picture.save(folder / name, "JPEG", quality=95, subsampling=0)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Stored(name, given, picture.width, picture.height, digest)
 
 

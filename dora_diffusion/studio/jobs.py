@@ -17,7 +17,7 @@ from dora_diffusion.errors import StudioError
 from dora_diffusion.studio import failures, job_files, queue
 from dora_diffusion.studio.board import Board, levers, touch
 from dora_diffusion.studio.database import Database
-from dora_diffusion.studio.disk import link_or_copy, tail, write_text
+from dora_diffusion.studio.disk import link_or_copy, tail, told, write_text
 from dora_diffusion.studio.failures import Change, Levers
 from dora_diffusion.studio.home import Home
 from dora_diffusion.studio.job import Job, Preview
@@ -80,10 +80,12 @@ class Jobs:
         subject = self._subjects.get(subject_id)
         self._check_ready(subject)
         config = self.config(subject_id, quality, overrides)
-        number = self._draft(subject, quality, overrides, config, note)
+        with told("prepare the training"):
+            number = self._draft(subject, quality, overrides, config, note)
         folder = self._home.path_of("job", f"job-{number}")
         try:
-            self._fill(folder, self._settings.build(subject, quality, overrides, folder), subject)
+            with told("prepare the training"):
+                self._fill(folder, self._settings.build(subject, quality, overrides, folder), subject)
             with self._database.transaction() as connection:
                 queue.append(connection, number)
                 touch(connection, subject.id)
@@ -146,7 +148,8 @@ class Jobs:
         prompts, seen = json.loads(row["prompts"]), job_files.likenesses(self._folder(id))
         previews = []
         for step, number, seed, file in job_files.preview_files(folder):
-            link_or_copy(file, shown / file.name)
+            with told("show the previews"):
+                link_or_copy(file, shown / file.name)
             of_step = seen.get(step)
             prompt = prompts[number] if number < len(prompts) else ""
             likeness = of_step.pictures.get(file.name) if of_step else None

@@ -21,7 +21,7 @@ class Gpu:
 
 @cache
 def gpus() -> tuple[Gpu, ...]:
-    """The NVIDIA GPUs that this process may use; empty where there is none, or no driver's tool to ask."""
+    """The NVIDIA GPUs of this machine; empty where there is none, or no driver's tool to ask."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
@@ -31,12 +31,17 @@ def gpus() -> tuple[Gpu, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     found = (_gpu(line) for line in done.stdout.splitlines())
-    return tuple(gpu for gpu in found if gpu is not None and _is_visible(gpu))
+    return tuple(gpu for gpu in found if gpu is not None)
 
 
 def slots() -> tuple[str, ...]:
-    """Where trainings may run at the same time: one a GPU, else the CPU alone."""
-    return tuple(gpu.index for gpu in gpus()) or (CPU,)
+    """Where trainings may run at the same time: one a GPU, of those that this process may use, else the CPU alone."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not gpus():
+        return (CPU,)
+    if visible is None:
+        return tuple(gpu.index for gpu in gpus())
+    return tuple(name for name in map(str.strip, visible.split(",")) if name not in ("", "-1")) or (CPU,)
 
 
 def environment(slot: str) -> dict[str, str]:
@@ -50,8 +55,3 @@ def _gpu(line: str) -> Gpu | None:
         return Gpu(index, name, float(mib) / 1024)
     except ValueError:
         return None
-
-
-def _is_visible(gpu: Gpu) -> bool:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible is None or gpu.index in [part.strip() for part in visible.split(",")]

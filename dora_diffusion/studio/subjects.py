@@ -11,6 +11,7 @@ from dora_diffusion.errors import StudioError
 from dora_diffusion.registry import did_you_mean
 from dora_diffusion.studio.album import Album, PhotoNote
 from dora_diffusion.studio.database import Database
+from dora_diffusion.studio.disk import told
 from dora_diffusion.studio.home import Home
 from dora_diffusion.studio.intake import check_count, check_noun, check_trigger, check_words, slug
 from dora_diffusion.studio.job_files import adapter_file
@@ -223,7 +224,8 @@ class Subjects:
                 raise StudioError(f"{subject.name} is being trained, or waits for it. Cancel that first.")
             trashed = f"{id}-{int(now)}"
             connection.execute("update subjects set deleted = ?, trashed = ? where id = ?", (now, trashed, id))
-        self._move(self._places(id, trashed))
+        with told("move it to the trash"):
+            self._move(self._places(id, trashed))
 
     def restore(self, id: str) -> Subject:
         """Undo ``delete``.
@@ -235,7 +237,8 @@ class Subjects:
         if row is None or row["deleted"] is None:
             raise StudioError(f"There is no subject called {id} in the trash.")
         self._database.check_writable()
-        self._move({there: here for here, there in self._places(id, row["trashed"]).items()})
+        with told("bring it back"):
+            self._move({there: here for here, there in self._places(id, row["trashed"]).items()})
         shutil.rmtree(self._home.trash / row["trashed"], ignore_errors=True)
         with self._database.transaction() as connection:
             connection.execute("update subjects set deleted = null, trashed = null where id = ?", (id,))
@@ -295,9 +298,12 @@ class Subjects:
             id = f"{start}-{number}"
             number += 1
             try:
-                self._home.path_of("subject", id).mkdir(mode=0o700)
-            except FileExistsError:
-                continue
+                with told("make a folder for it"):
+                    self._home.path_of("subject", id).mkdir(mode=0o700)
+            except StudioError as error:
+                if isinstance(error.__cause__, FileExistsError):
+                    continue
+                raise
             now = time.time()
             named = name or (self._free_name(noun) if noun else "")
             try:

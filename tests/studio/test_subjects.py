@@ -282,3 +282,20 @@ def test_findings_are_json_in_the_table(studio: Studio, photos: list[Path]) -> N
     id = studio.subjects.create(photos, "", "duck").id
     rows = studio.db.rows("select findings from photos where subject_id = ?", (id,))
     assert {finding[0] for row in rows for finding in json.loads(row["findings"])} == {"tiny", "near-duplicate"}
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(
+    studio: Studio, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*values: object, **named: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(StudioError, match=r"cannot keep photo0\.jpg: no space left"):
+        studio.subjects.create(photos, "", "duck")
+    monkeypatch.undo()
+    subject = studio.subjects.create(photos, "", "duck")
+    monkeypatch.setattr("dora_diffusion.studio.jobs.link_or_copy", full)
+    with pytest.raises(StudioError, match="cannot prepare the training: no space left"):
+        studio.jobs.enqueue(subject.id, "quick")
+    assert studio.jobs.list() == [] and list((studio.home.path / "jobs").iterdir()) == []
