@@ -50,8 +50,14 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         with Image.open(path) as image:
             text = image.info.get(KEY)
-    except OSError as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as a picture: {error}.") from None
     if text is None:
         raise DataError(f"{path} carries no settings of ours; only pictures made here do.")
-    return json.loads(text)
+    try:
+        settings = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise DataError(f"The settings that {path} carries are damaged; it was not made here, or was changed since.")
+    return settings

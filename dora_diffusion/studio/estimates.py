@@ -163,6 +163,7 @@ class Estimates:
             except StudioError:  # asked for again it would fail again; who wants to know calls ``measure``
                 self._failed.add(key)
             finally:
+                self._database.close()  # this thread's
                 with self._guard:
                     self._measuring.discard(key)
 

@@ -207,7 +207,10 @@ class Pictures:
                 index = event["index"]
                 say("picture", self._keep(request, orders[index], files[index], event))
 
-        self._workshop.call("draw", request.arguments(files), listen, stop)
+        try:
+            self._workshop.call("draw", request.arguments(files), listen, stop)
+        finally:
+            self._database.close()  # this thread's, which ends here
 
     def _keep(self, request: Request, order: Order, files: Mapping[str, Any], event: Mapping[str, Any]) -> Picture:
         """The row of a picture whose files are there."""

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from dora_diffusion.errors import StudioError
 
@@ -33,6 +34,7 @@ QUIET = {
     "DIFFUSERS_VERBOSITY": "error",
 }
 _LAST = ("done", "stopped", "refused", "broken")
+_CLOSING_S = 5.0  # how long an order may take to notice that its process is gone
 _LOOK_S = 0.1  # how often it is asked whether somebody wants to stop
 
 
@@ -67,6 +69,7 @@ class Workshop:
         self._process: _Process | None = None
         self._orders = 0
         self._closed = False
+        self._siblings: WeakSet[Workshop] = WeakSet()
 
     @property
     def is_running(self) -> bool:
@@ -127,9 +130,13 @@ class Workshop:
                 raise
 
     def sibling(self, environment: Mapping[str, str], patience_s: float | None = None) -> "Workshop":
-        """Another workshop like this one, with its own process and line."""
+        """Another workshop like this one, with its own process and line; closed with this one at the latest."""
         patience_s = self._patience_s if patience_s is None else patience_s
-        return Workshop(self.log_file, self._command, {**self._environment, **environment}, patience_s)
+        other = Workshop(self.log_file, self._command, {**self._environment, **environment}, patience_s)
+        self._siblings.add(other)
+        if self._closed:
+            other.close()
+        return other
 
     def release(self, timeout_s: float | None = None) -> bool:
         """End the process, so that a training has the memory; an order that is being worked on is finished first.
@@ -148,9 +155,13 @@ class Workshop:
     def close(self) -> None:
         """End the process at once. No order is taken after it."""
         self._closed = True
+        for sibling in list(self._siblings):
+            sibling.close()
         process = self._process
         if process is not None:
-            process.end()
+            process.kill()  # whoever waits for its answer finds it gone, and its pipes are that thread's to close
+        with suppress(TimeoutError), self._line.turn(timeout_s=_CLOSING_S, first=True):
+            self._end()
 
     def _send(self, task: str, arguments: Mapping[str, Any]) -> tuple["_Process", int]:
         """Give an order to the process, a new one where there is none."""
@@ -311,11 +322,15 @@ class _Process:
             if isinstance(event, dict):
                 self._ready.append(event)
 
-    def end(self) -> int:
-        """End it, and return its exit status."""
+    def kill(self) -> None:
+        """End it; what reads its answers is told by their end."""
         if self._child.poll() is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
+
+    def end(self) -> int:
+        """End it, and return its exit status."""
+        self.kill()
         status = self._child.wait()
         for pipe in (self._child.stdin, self._child.stdout):
             try:

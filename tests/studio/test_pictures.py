@@ -311,3 +311,31 @@ def test_huge_texts_and_other_files_are_refused(shop: Shop, tmp_path: Path) -> N
     Image.new("RGB", (8, 8)).save(tmp_path / "plain.jpg")
     with pytest.raises(StudioError, match="says nothing of how"):
         shop.pictures.read(tmp_path / "plain.jpg")
+
+
+def test_twenty_at_once_each_get_theirs_and_nothing_is_left_open(shop: Shop) -> None:
+    """Every order runs in a thread of its own, with a connection of its own to the database."""
+    counts: dict[int, int] = {}
+    failures: list[BaseException] = []
+
+    def user(number: int) -> None:
+        try:
+            shown = list(shop.pictures.draw(replace(REX, seed=100 * number)))
+            assert [p.order.seed for p in shown] == [100 * number, 100 * number + 1]
+            counts[number] = len(shown)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            shop.database.close()
+
+    open_files = []
+    for _ in range(3):
+        users = [threading.Thread(target=user, args=[number]) for number in range(20)]
+        for one in users:
+            one.start()
+        for one in users:
+            one.join(60)
+        open_files.append(len(list(Path("/proc/self/fd").iterdir())))
+    assert failures == [] and counts == dict.fromkeys(range(20), 2)
+    assert shop.pictures.count() == 120 and shop.workshop.waiting == 0
+    assert open_files[2] <= open_files[0] + 3

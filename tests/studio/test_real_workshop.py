@@ -3,6 +3,8 @@
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -101,6 +103,30 @@ def test_killed_it_is_told_and_the_next_order_is_drawn(shop: Shop) -> None:
     with pytest.raises(StudioError, match="ended by signal 9"):
         list(shop.pictures.draw(replace(REX, num_inference_steps=50), kill))
     assert len(list(shop.pictures.draw(REX))) == 1
+
+
+def test_it_leaves_in_the_middle_of_a_picture_when_its_server_is_killed(tmp_path: Path) -> None:
+    server = f"""
+import pathlib
+from dora_diffusion.studio.workshop import Workshop
+workshop = Workshop(pathlib.Path({str(tmp_path / "log")!r}))
+drawing = dict(base="toybox", adapter=None, strength=1.0, prompt="a duck", negative_prompt="", guidance_scale=None)
+files = [dict(seed=1, path={str(tmp_path / "a.png")!r}, thumb={str(tmp_path / "a.jpg")!r})]
+said = lambda event: print(workshop.pid, flush=True) if event["event"] == "step" else None
+more = dict(num_inference_steps=500, sampler="model", width=None, height=None, remember=dict())
+workshop.call("draw", dict(**drawing, **more, files=files), said)
+"""
+    child = subprocess.Popen([sys.executable, "-c", server], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    pid = int(child.stdout.readline())
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    until = time.monotonic() + 5
+    while Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < until, "it went on without anybody to draw for"
+        time.sleep(0.05)
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_an_adapter_that_cannot_be_read_is_told(shop: Shop, tmp_path: Path) -> None:

@@ -217,6 +217,17 @@ def test_closed_it_takes_no_orders_and_leaves_no_process(workshop: Workshop, tmp
         workshop.call("echo")
 
 
+def test_closed_its_siblings_are_closed_too(workshop: Workshop) -> None:
+    sibling = workshop.sibling({"HF_HUB_OFFLINE": "0"})
+    pid = sibling.call("echo")["pid"]
+    workshop.call("echo")
+    assert pid != workshop.pid
+    workshop.close()
+    assert gone(pid)
+    with pytest.raises(StudioError, match="closing"):
+        sibling.call("echo")
+
+
 @pytest.mark.parametrize("command", [[sys.executable, str(FAKE_WORKSHOP)], list(COMMAND)], ids=["fake", "real"])
 def test_it_ends_when_its_server_is_killed(tmp_path: Path, command: list[str]) -> None:
     server = (
