@@ -9,7 +9,7 @@ import gradio as gr
 
 from dora_diffusion.studio.ui.html import asked, button, picture
 from dora_diffusion.studio.ui.html import panel as html_panel
-from dora_diffusion.studio.ui.shared import PROMPT, Shared, find
+from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared, find
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.studio import Studio
@@ -40,7 +40,7 @@ def build_photos(studio: "Studio", shared: Shared, words: Sequence[Any]) -> None
     def add(subject_id: str, paths: list[str] | None, noun: str, name: str, trigger: str, base: str) -> Any:
         subject = find(studio, subject_id) or draft(studio, noun, name, trigger, base)
         faults = studio.subjects.add_photos(subject.id, [Path(path) for path in paths or []])
-        return subject.id, None, refusals_html(faults)
+        return subject.id, None, refusals_html(faults, subject.id)
 
     def act(subject_id: str, event: gr.EventData) -> Any:
         wanted = asked(event)
@@ -65,7 +65,7 @@ def build_photos(studio: "Studio", shared: Shared, words: Sequence[Any]) -> None
     shared.then_tick(uploaded)
     shared.then_tick(thumbs.click(shared.plain(act), shared.subject, None, **PROMPT))
     shared.then_tick(samples.click(shared.plain(try_sample), None, shared.subject, **PROMPT))
-    shared.subject.change(lambda: "", None, refused, show_progress="hidden", queue=False, api_visibility="private")
+    shared.subject.change(shared.plain(still_told), [shared.subject, refused], refused, **QUIET)
 
 
 def draft(studio: "Studio", noun: str, name: str, trigger: str, base: str) -> "Subject":
@@ -100,10 +100,15 @@ def _thumb(photo: "PhotoNote", number: int) -> str:
     )
 
 
-def refusals_html(faults: Sequence[str]) -> str:
-    """What was left out, and why."""
+def refusals_html(faults: Sequence[str], subject_id: str) -> str:
+    """What was left out of a subject's photos, and why."""
     items = "".join(f"<li>{escape(fault)}</li>" for fault in faults)
-    return f'<ul class="refused" role="alert">{items}</ul>' if items else ""
+    return f'<ul class="refused" role="alert" data-of="{escape(subject_id)}">{items}</ul>' if items else ""
+
+
+def still_told(subject_id: str, refused: str) -> Any:
+    """What was left out is told until another subject is shown."""
+    return gr.skip() if subject_id and f'data-of="{escape(subject_id)}"' in (refused or "") else ""
 
 
 def samples_html(names: Sequence[str]) -> str:

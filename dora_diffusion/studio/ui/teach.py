@@ -30,6 +30,7 @@ class Teach:
         with gr.Row(equal_height=False, elem_classes="sides"):
             with gr.Column(scale=5, min_width=300, elem_id="teach-form", elem_classes="card"):
                 words = _words(studio)
+                owner = gr.Textbox(visible="hidden", elem_id="teach-owner", label="Whose words these are")
                 gr.HTML("<h2><span>1</span> Your photos</h2>", elem_id="teach-step-1")
                 build_photos(studio, shared, words)
                 gr.HTML("<h2><span>2</span> What is it?</h2>", elem_id="teach-step-2")
@@ -51,9 +52,9 @@ class Teach:
                     new = gr.Button("New subject", elem_id="teach-new", size="lg", scale=1, min_width=120)
             with gr.Column(scale=6, min_width=300, elem_id="teach-progress", elem_classes="card"):
                 build_progress(studio, shared)
-        _bind_words(studio, shared, words, quality)
+        _bind_words(studio, shared, owner, words, quality)
         _bind_cost(studio, shared, base, quality, overrides, cost)
-        _bind_train(studio, shared, words, [quality, overrides], train, fault)
+        _bind_train(studio, shared, [owner, *words, quality, overrides], train, fault)
         new.click(lambda: "", None, shared.subject, **QUIET)
 
 
@@ -127,11 +128,15 @@ def _usual(qualities: dict[str, str]) -> str:
     return list(qualities)[len(qualities) // 2]
 
 
-def _bind_words(studio: "Studio", shared: Shared, words: tuple[Any, ...], quality: gr.Radio) -> None:
-    """What is written is kept at once; what another subject says is shown."""
+def _bind_words(studio: "Studio", shared: Shared, owner: gr.Textbox, words: tuple[Any, ...], quality: gr.Radio) -> None:
+    """What is written is kept; what another subject says is shown.
 
-    def keep(subject_id: str, noun: str, name: str, trigger: str, base: str) -> Any:
-        if find(studio, subject_id) is None:
+    Between the choice of another subject and its words there is a moment in which the page shows those of the one
+    before: ``owner`` says whose they are, so that nobody gets the words of another.
+    """
+
+    def keep(subject_id: str, whose: str, noun: str, name: str, trigger: str, base: str) -> Any:
+        if find(studio, subject_id) is None or whose != subject_id:
             return gr.skip()
         kept = keep_words(studio, subject_id, noun, name, trigger, base)
         return gr.skip() if name else kept.name
@@ -139,12 +144,12 @@ def _bind_words(studio: "Studio", shared: Shared, words: tuple[Any, ...], qualit
     def load(subject_id: str) -> tuple[Any, ...]:
         subject = find(studio, subject_id)
         if subject is None:
-            return "", "", "", "toybox", gr.skip()
+            return "", "", "", "", "toybox", gr.skip()
         known = studio.jobs.qualities(subject.base)
         last = next(iter(studio.jobs.of_subject(subject_id)), None)
         how = last.quality if last is not None and last.quality in known else _usual(known)
         shown = gr.Radio(choices=qualities_of(studio, subject_id, subject.base), value=how)
-        return subject.class_noun, subject.name, subject.trigger, subject.base, shown
+        return subject_id, subject.class_noun, subject.name, subject.trigger, subject.base, shown
 
     def other_base(subject_id: str, base: str, how: str) -> Any:
         known = studio.jobs.qualities(base)
@@ -152,12 +157,12 @@ def _bind_words(studio: "Studio", shared: Shared, words: tuple[Any, ...], qualit
         return gr.Radio(choices=offered, value=how if how in known else _usual(known))
 
     noun, name, trigger, base = words
-    shared.then_tick(shared.subject.change(shared.plain(load), shared.subject, [*words, quality], **QUIET))
+    shared.then_tick(shared.subject.change(shared.plain(load), shared.subject, [owner, *words, quality], **QUIET))
     # Words are kept when their field is left, not letter by letter: the first one names the subject.
     gr.on(
         [noun.blur, noun.submit, name.blur, name.submit, trigger.blur, trigger.submit, base.input],
         shared.plain(keep),
-        [shared.subject, *words],
+        [shared.subject, owner, *words],
         name,
         trigger_mode="always_last",
         **QUIET,
@@ -219,11 +224,14 @@ def cost_of(studio: "Studio", subject_id: str, quality: str, overrides: dict[str
     return estimate.words, estimate.fits
 
 
-def _bind_train(
-    studio: "Studio", shared: Shared, words: Sequence[Any], order: Sequence[Any], train: gr.Button, fault: gr.HTML
-) -> None:
-    def start(subject_id: str, noun: str, name: str, trigger: str, base: str, quality: str, overrides: str) -> str:
-        missing = what_is_missing(studio, subject_id, noun)
+def _bind_train(studio: "Studio", shared: Shared, order: Sequence[Any], train: gr.Button, fault: gr.HTML) -> None:
+    def start(
+        subject_id: str, whose: str, noun: str, name: str, trigger: str, base: str, quality: str, overrides: str
+    ) -> str:
+        subject = find(studio, subject_id)
+        if subject is not None and whose != subject_id:  # pressed before its words were shown
+            noun, name, trigger, base = subject.class_noun, subject.name, subject.trigger, subject.base
+        missing = what_is_missing(studio, subject, noun)
         if missing:
             return fault_html(missing)
         if not any(not job.has_ended for job in studio.jobs.of_subject(subject_id)):
@@ -239,13 +247,13 @@ def _bind_train(
         return gr.Button("Train again" if jobs and not busy else "Train", interactive=not busy)
 
     shared.on_tick(look, [shared.subject], [train])
-    shared.then_tick(train.click(shared.plain(start), [shared.subject, *words, *order], fault, **PROMPT))
-    gr.on([words[0].input, shared.subject.change], lambda: "", None, fault, **QUIET)
+    shared.then_tick(train.click(shared.plain(start), [shared.subject, *order], fault, **PROMPT))
+    gr.on([order[1].input, shared.subject.change], lambda: "", None, fault, **QUIET)
 
 
-def what_is_missing(studio: "Studio", subject_id: str, noun: str) -> str:
+def what_is_missing(studio: "Studio", subject: "Subject | None", noun: str) -> str:
     """What a training cannot begin without, in words; empty when all is there."""
-    if find(studio, subject_id) is None or not studio.subjects.photos(subject_id):
+    if subject is None or not studio.subjects.photos(subject.id):
         return NO_PHOTOS
     return "" if noun and noun.strip() else WHAT
 

@@ -84,7 +84,7 @@ def test_words_of_others_are_escaped() -> None:
         progress.choice_html(replace(job, best_step=1), subject, [1]),
         header.strip_html([replace(job, state="running"), a_job(id="job-2", state="queued")], {"teapot-1": EVIL}),
         panel.preview_strip([], drawn, None),
-        photos.refusals_html([EVIL]),
+        photos.refusals_html([EVIL], "teapot-1"),
         panel.announcement(job, EVIL),
     ]
     for html in shown:
