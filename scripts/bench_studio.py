@@ -187,7 +187,7 @@ def server(home: Path, *command: str) -> Iterator[tuple[int, subprocess.Popen[by
 
 def app(home: Path) -> Any:
     """The studio as a user starts it."""
-    return server(home, sys.executable, "app.py", "--no-browser", "--home", str(home))
+    return server(home, sys.executable, "app.py", "--no_browser", "--home", str(home))
 
 
 # The users. Each does what it does once at least, goes on until the end, and counts. Every kind has a process of its
