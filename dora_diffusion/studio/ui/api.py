@@ -77,10 +77,9 @@ class Api:
             self.history,
             self.formats,
             self.bases,
-            self.check_base,
         )
-        # add_base reads a model's files, and may download them.
-        self.answered_in_line = (self.generate, self.compare, self.export, self.add_base)
+        # A base is checked by loading parts of it, where pictures are drawn.
+        self.answered_in_line = (self.generate, self.compare, self.export, self.check_base, self.add_base)
 
     def list_subjects(self) -> list[Subject]:
         """The subjects, the one that was worked on last first.
@@ -332,7 +331,7 @@ class Api:
         return self.studio.bases.list()
 
     def check_base(self, name: str) -> BaseCheck:
-        """Whether a model can be used as a base. Nothing is kept, nothing downloaded.
+        """Whether a model can be used as a base. Nothing is kept or downloaded. Waits in line, since it reads the model.
 
         Args:
             name: a folder, a .safetensors file or a name of the hub.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Parts = dict[str, Any]
 NAME = "export-state"
 IDLE = state_line(NAME, "idle", "The file is made, then read back by the rules of each program that it is for.")
+EARLIER = state_line(NAME, "idle", "An earlier export:")
 CURRENT = ""  # the checkpoint that stands for the subject
 PRECISIONS = [("fp32, exact", "fp32"), ("fp16, half the size", "fp16"), ("bf16, half the size", "bf16")]
 FORM = ("subject", "checkpoint", "format", "precision", "strength", "rank")
@@ -69,11 +70,11 @@ def _form(actions: "ExportActions", formats: "list[FormatNote]") -> Parts:
         label="Checkpoint",
     )
     parts["format"] = gr.Radio(
-        [(f"{note.name}: {note.what}", note.name) for note in formats],
+        [(f"{note.name}, for {', '.join(note.readers)}", note.name) for note in formats],
         value=formats[0].name,
         elem_id="export-format",
         label="Format",
-        info="Who reads each, and what it lacks, is in the table below.",
+        info="What each is, and what it lacks, is in the table below.",
     )
     with gr.Row():
         parts["precision"] = gr.Dropdown(
@@ -120,7 +121,8 @@ def _bind(actions: "ExportActions", shared: Shared, parts: Parts) -> None:
     form = [parts[name] for name in FORM]
     shared.then_tick(parts["export"].click(plain(actions.export), form, shown, **DRAW))
     parts["stop"].click(plain(actions.stop), None, parts["state"], **PROMPT)
-    pressed = parts["earlier"].click(plain(actions.press), None, [parts["asks"], parts["result"]], **PROMPT)
+    told = [parts["asks"], parts["state"], parts["result"]]
+    pressed = parts["earlier"].click(plain(actions.press), None, told, **PROMPT)
     shared.then_tick(pressed)
 
 
@@ -177,7 +179,7 @@ class ExportActions:
         Raises:
             StudioError: it was refused; the reason is shown, and no file is left.
         """
-        settings = {"strength": strength, "rank": int(rank) if rank else None, "precision": precision}
+        settings: dict[str, Any] = {"precision": precision, **self._taken(format_name, strength, rank)}
         try:
             check_writable(self._studio)
             subject, job_id, step = self._chosen(subject_id, checkpoint)
@@ -213,6 +215,16 @@ class ExportActions:
         result = result_html(last, self._names().get(subject, subject))
         yield state_line(NAME, "done" if proved else "failed", words), result, gr.Button(interactive=False)
 
+    def _taken(self, format_name: str, strength: float, rank: float | None) -> dict[str, Any]:
+        """The settings that the format takes: a field that is hidden says nothing."""
+        note = next((note for note in self._studio.exports.formats() if note.name == format_name), None)
+        taken: dict[str, Any] = {}
+        if note is not None and note.takes_strength:
+            taken["strength"] = strength
+        if note is not None and note.takes_rank:
+            taken["rank"] = int(rank) if rank else None
+        return taken
+
     def _chosen(self, subject_id: str | None, checkpoint: str | None) -> tuple[str, str | None, int | None]:
         if not subject_id:
             raise StudioError("Choose a subject first. Only what was taught can be exported.")
@@ -238,10 +250,10 @@ class ExportActions:
         """HTML of the exports made so far."""
         return earlier_html(self._studio.exports.list(), self._names(), asks)
 
-    def press(self, event: gr.EventData) -> tuple[Any, Any]:
+    def press(self, event: gr.EventData) -> tuple[Any, Any, Any]:
         """Show or delete an earlier export.
 
-        Returns: the export whose deletion is to be confirmed, the result as HTML.
+        Returns: the export whose deletion is to be confirmed, the line above the result, the result as HTML.
 
         Raises:
             StudioError: it is gone.
@@ -250,13 +262,13 @@ class ExportActions:
         do, export_id = wanted.get("do"), wanted.get("id", "")
         if do == "show":
             found = self._studio.exports.get(export_id)
-            return "", result_html(found, self._names().get(found.subject_id, found.subject_id))
+            return "", EARLIER, result_html(found, self._names().get(found.subject_id, found.subject_id))
         if do == "delete":
-            return self._studio.exports.get(export_id).id, gr.skip()
+            return self._studio.exports.get(export_id).id, gr.skip(), gr.skip()
         if do == "delete-yes":
             self._studio.exports.delete(export_id)
-            return "", ""
-        return "", gr.skip()
+            return "", IDLE, ""
+        return "", gr.skip(), gr.skip()
 
     def _names(self) -> dict[str, str]:
         return {subject.id: subject.name for subject in self._studio.subjects.list()}

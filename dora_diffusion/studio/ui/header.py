@@ -1,6 +1,7 @@
 """Above all tabs: what this is, that nothing leaves it, and what runs, in one strip with its buttons."""
 
 import os
+from collections.abc import Callable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -30,13 +31,15 @@ def build_header(studio: "Studio", shared: Shared) -> None:
     strip = html_panel(elem_id="strip")
     announcer = gr.HTML(elem_id="announcer", js_on_load=_ANNOUNCER)
 
+    def name_of(subject_id: str) -> str:
+        return called(find(studio, subject_id))
+
     def look() -> tuple[str, str, str]:
         jobs = studio.jobs.current()
-        names = {job.subject_id: called(find(studio, job.subject_id)) for job in jobs}
         # The end of a training is news too, though the strip has moved on: the newest job tells it.
         told = jobs[0] if jobs else next(iter(studio.jobs.list(limit=1)), None)
-        spoken = panel.announcement(told, called(find(studio, told.subject_id))) if told else ""
-        return strip_html(jobs, names), spoken, banner(studio.is_read_only)
+        spoken = panel.announcement(told, name_of(told.subject_id)) if told else ""
+        return strip_html(jobs, name_of), spoken, banner(studio.is_read_only)
 
     def act(event: gr.EventData) -> tuple[Any, Any]:
         return do(studio, shared, asked(event))
@@ -85,14 +88,19 @@ def banner(read_only: bool) -> str:
     return f'<p role="note" class="note" data-read-only="true">{READ_ONLY}</p>' if read_only else ""
 
 
-def strip_html(jobs: "list[Job]", names: dict[str, str]) -> str:
-    """What runs, and who waits; ``jobs`` are the active ones, then the queued ones."""
+def strip_html(jobs: "list[Job]", name_of: Callable[[str], str]) -> str:
+    """What runs, and who waits.
+
+    Args:
+        jobs: the active ones, then the queued ones.
+        name_of: a subject's name by its id; asked for those only that are shown.
+    """
     if not jobs:
         return '<p id="strip-line" class="state-line idle" data-state="none">Nothing is being taught right now.</p>'
     shown = [job for job in jobs if job.is_active] or jobs[:1]
     line = [job for job in jobs if job not in shown]
-    parts = [_running(job, names[job.subject_id], f"strip-{number}") for number, job in enumerate(shown)]
-    parts.extend(_in_line(job, names[job.subject_id]) for job in line[:SHOWN_IN_LINE])
+    parts = [_running(job, name_of(job.subject_id), f"strip-{number}") for number, job in enumerate(shown)]
+    parts.extend(_in_line(job, name_of(job.subject_id)) for job in line[:SHOWN_IN_LINE])
     if len(line) > SHOWN_IN_LINE:
         parts.append(f'<p class="quiet">and {len(line) - SHOWN_IN_LINE} more in line</p>')
     return "".join(parts)

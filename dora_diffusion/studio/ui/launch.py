@@ -89,6 +89,7 @@ def _open(studio: Studio, config: AppConfig, login: tuple[str, str] | None) -> t
             app_kwargs={"middleware": [Middleware(Guard), Middleware(TrustedHostMiddleware, allowed_hosts=hosts)]},
             theme=theme(),
             css_paths=STYLES,
+            favicon_path=Path(__file__).with_name("favicon.svg"),
             run_history=False,
             enable_monitoring=False,
             ssr_mode=False,

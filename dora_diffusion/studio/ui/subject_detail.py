@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dora_diffusion.studio.subjects import Subject
 
 SHOWN_JOBS = 20
-# The settings that people ask for first; besides them those that differ from the defaults.
+# The settings that people ask for first; besides them those that differ from the preset's.
 _ALWAYS = ("adapter.kind", "adapter.rank", "optim.learning_rate", "run.max_train_steps", "data.resolution", "run.seed")
 _NEVER = ("data.instance_data_dir", "run.output_dir", "run.logging_dir", "data.class_noun", "data.trigger")
 
@@ -34,7 +34,7 @@ def detail_html(studio: "Studio", subject: "Subject") -> str:
         (
             _head(studio, subject),
             _photos(studio, subject),
-            _curves(studio, job) if job else '<p class="empty">It has not been taught yet.</p>',
+            _curves(studio, subject, job) if job else '<p class="empty">It has not been taught yet.</p>',
             _checkpoints(studio, subject),
             _trainings(jobs),
             _settings(studio, job) if job else "",
@@ -66,11 +66,12 @@ def _photos(studio: "Studio", subject: "Subject") -> str:
     return f'<h3>Photos</h3><ul class="tiles small">{items}</ul>'
 
 
-def _curves(studio: "Studio", job: "Job") -> str:
+def _curves(studio: "Studio", subject: "Subject", job: "Job") -> str:
     losses, likeness = studio.jobs.losses(job.id), studio.jobs.likeness(job.id)
     curves = _named("Loss", loss_curve(losses, job.total))
     curves += _named("Likeness to the photos", likeness_curve(likeness, job.total, job.best_step))
-    previews = preview_strip([], studio.jobs.previews(job.id), job.best_step)
+    photos = [photo.thumb for photo in studio.subjects.photos(subject.id)]
+    previews = preview_strip(photos, studio.jobs.previews(job.id), job.best_step)
     return f"<h3>How it went</h3>{curves}{previews}" if curves or previews else ""
 
 
@@ -135,14 +136,14 @@ def _settings(studio: "Studio", job: "Job") -> str:
         config = load_yaml(TrainConfig, studio.home.path_of("job", job.id) / "config.yaml")
     except (ConfigError, OSError):
         return ""
-    usual = TrainConfig()
+    usual = TrainConfig(preset=config.preset) if config.preset else TrainConfig()
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(_said(value_at(config, name)))}</td>'
         f"<td>{'' if value_at(config, name) == value_at(usual, name) else 'changed'}</td></tr>"
         for name, _ in walk(TrainConfig)
         if name not in _NEVER and (name in _ALWAYS or value_at(config, name) != value_at(usual, name))
     )
-    headers = ("Setting", "Value", "Against the usual")
+    headers = ("Setting", "Value", "By you")
     return f"<h3>Settings of {escape(job.id)}</h3>" + table("subject-settings", "Settings", headers, rows)
 
 

@@ -34,11 +34,11 @@ from dora_diffusion.studio.ui.page import build
 from dora_diffusion.studio.ui.uploads import MAX_FILES, received
 
 GUIDE = Path(__file__).parents[3] / "docs" / "studio.md"
-LONG = {"generate", "compare", "export", "add_base"}
+LONG = {"generate", "compare", "export", "check_base", "add_base"}
 SHORT = {
     *("list_subjects", "subject", "create_subject", "samples", "create_sample", "delete_subject", "restore_subject"),
     *("qualities", "estimate", "train", "jobs", "job", "losses", "checkpoints", "use_checkpoint", "cancel", "resume"),
-    *("remedy", "history", "formats", "bases", "check_base"),
+    *("remedy", "history", "formats", "bases"),
 }
 
 

@@ -49,8 +49,7 @@ def test_a_proved_file_is_shown_with_its_proof(actions: ExportActions, studio: A
     assert f'download="{made.path.name}"' in html and "/media/exports/" in html
     assert any("Reading it back" in line for line, *_ in told)
     assert studio.exports.asked == [
-        {"subject_id": "teapot-1", "format": "diffusers", "precision": "fp32", "strength": 1.0, "rank": 8}
-        | {"job_id": None, "step": None}
+        {"subject_id": "teapot-1", "format": "diffusers", "precision": "fp32", "job_id": None, "step": None}
     ]
 
 
@@ -99,9 +98,12 @@ def test_what_is_not_there_is_refused(actions: ExportActions, studio: Any, chang
 def test_a_checkpoint_can_be_exported(actions: ExportActions, studio: Any) -> None:
     choices = [value for _, value in actions.checkpoints("teapot-1").choices]
     assert choices == ["", "job-1@300", "job-1@200", "job-1@100"]
-    list(actions.export("teapot-1", "job-1@200", "lora", "fp16", 1.0, 4, HERE))
+    list(actions.export("teapot-1", "job-1@200", "lora", "fp16", 0.5, 4, HERE))
     asked = studio.exports.asked[-1]
+    assert "strength" not in asked  # its field is hidden: it takes none
     assert (asked["job_id"], asked["step"], asked["rank"], asked["precision"]) == ("job-1", 200, 4, "fp16")
+    list(actions.export("teapot-1", "", "merged", "fp16", 0.5, 4, HERE))
+    assert studio.exports.asked[-1]["strength"] == 0.5 and "rank" not in studio.exports.asked[-1]
     assert [value for _, value in actions.checkpoints("gone-1").choices] == [""]
     assert [value for _, value in actions.checkpoints(None).choices] == [""]
 
@@ -120,12 +122,12 @@ def test_a_format_shows_only_the_settings_it_takes(actions: ExportActions) -> No
 
 def test_earlier_exports_are_shown_and_deleted_when_asked_twice(actions: ExportActions, studio: Any) -> None:
     list(actions.export(*FORM, HERE))
-    asks, html = actions.press(pressed(do="show", id="export-1"))
-    assert asks == "" and 'data-export="export-1"' in html
-    asks, _ = actions.press(pressed(do="delete", id="export-1"))
+    asks, line, html = actions.press(pressed(do="show", id="export-1"))
+    assert asks == "" and "An earlier export" in line and 'data-export="export-1"' in html
+    asks, *_ = actions.press(pressed(do="delete", id="export-1"))
     assert asks == "export-1" and 'data-do="delete-yes"' in actions.earlier(asks) and studio.exports.known
     assert actions.press(pressed(do="keep"))[0] == "" and studio.exports.known
-    assert actions.press(pressed(do="delete-yes", id="export-1")) == ("", "") and not studio.exports.known
+    assert actions.press(pressed(do="delete-yes", id="export-1"))[::2] == ("", "") and not studio.exports.known
     for do in ("show", "delete", "delete-yes"):
         with pytest.raises(StudioError):
             actions.press(pressed(do=do, id="export-1"))

@@ -82,7 +82,7 @@ def test_words_of_others_are_escaped() -> None:
         progress.job_html(job, EVIL),
         progress.job_html(replace(job, state="running", failure=None), EVIL),
         progress.choice_html(replace(job, best_step=1), subject, [1]),
-        header.strip_html([replace(job, state="running"), a_job(id="job-2", state="queued")], {"teapot-1": EVIL}),
+        header.strip_html([replace(job, state="running"), a_job(id="job-2", state="queued")], lambda _: EVIL),
         panel.preview_strip([], drawn, None),
         photos.refusals_html([EVIL], "teapot-1"),
         panel.announcement(job, EVIL),
@@ -105,19 +105,19 @@ def test_the_announcement_changes_with_the_state_and_each_tenth_only() -> None:
 
 
 def test_the_strip_is_quiet_when_nothing_runs() -> None:
-    assert 'data-state="none"' in header.strip_html([], {})
+    assert 'data-state="none"' in header.strip_html([], str)
 
 
 def test_the_strip_names_who_waits_and_when_it_starts() -> None:
     waiting = [a_job(id=f"job-{n}", state="queued", position=n - 2, starts_in=60.0 * n) for n in range(2, 8)]
-    html = header.strip_html([a_job(), *waiting], {"teapot-1": "Rex"})
+    html = header.strip_html([a_job(), *waiting], lambda _: "Rex")
     assert "Next in line, starts in about 2 min" in text(html) and "2nd in line, starts in about 3 min" in text(html)
     assert "and 3 more in line" in html and html.count('class="in-line"') == 3
     assert html.count('data-do="up"') == 2  # the first cannot move up
 
 
 def test_the_strip_of_a_queue_that_has_not_begun() -> None:
-    html = header.strip_html([a_job(state="queued", position=0)], {"teapot-1": "Rex"})
+    html = header.strip_html([a_job(state="queued", position=0)], lambda _: "Rex")
     assert 'id="strip-line"' in html and 'data-state="queued"' in html and "Next in line" in html
 
 

@@ -1,0 +1,131 @@
+"""Create in a real browser: from a subject to pictures, their settings back, waiting in line, leaving in the middle."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import pytest
+from PIL import Image
+from served import Server
+from tabs import TAUGHT, choose, fits, show, text_of, wait_for_line, wait_until, write
+
+pytestmark = pytest.mark.e2e
+
+Serve = Callable[..., Server]
+OpenPage = Callable[..., Any]
+
+
+def open_create(page: Any) -> None:
+    """Create, with the subject that the trainer has just finished."""
+    show(page, "Create")
+    page.locator("#create-prompt textarea").wait_for()
+    wait_until(page, "create-prompt", "a photo of sks teapot on the beach", 60)
+
+
+def history_count(page: Any) -> int:
+    return int(page.locator("#history-count").get_attribute("data-count"))
+
+
+def test_from_a_subject_to_pictures_and_back(serve: Serve, open_page: OpenPage, tmp_path: Any) -> None:
+    page = open_page(serve(TAUGHT, 0.0))
+    open_create(page)
+    assert page.locator("#create-subject input").input_value() == "Rex (sks teapot)"
+    assert page.locator("#create-stop").is_disabled()
+
+    write(page, "create-prompt", "a photo of skz teapot")  # a misspelt trigger is told, and mended at a press
+    page.locator("#create-help .prompt-hint").filter(has_text="skz").wait_for()
+    page.locator("#create-fix").filter(has_text="Correct it").click()
+    wait_until(page, "create-prompt", "a photo of sks teapot")
+    page.locator("#create-scene-snow").click()
+    wait_until(page, "create-prompt", "a photo of sks teapot in the snow")
+    page.locator("#create-style-watercolor").click()
+    wait_until(page, "create-prompt", "a watercolor painting of sks teapot in the snow")
+
+    write(page, "create-seed", "7")
+    page.locator("#create-count input[type=number]").fill("2")
+    page.locator("#create-prompt textarea").focus()
+    page.keyboard.press("Shift+Enter")
+    assert "seeds 7 and 8" in wait_for_line(page, "create", "done")
+    page.locator("#create-gallery img").nth(1).wait_for()
+    alts = [image.get_attribute("alt") for image in page.locator("#create-gallery img").all()]
+    assert "a watercolor painting of sks teapot in the snow, seed 7" in alts
+    page.locator("#history-count[data-count='2']").wait_for()
+
+    page.locator("#history-grid .tile").last.click()  # the oldest: seed 7
+    page.locator("#history-detail .large img[alt$='seed 7']").wait_for()
+    with page.expect_download() as download:
+        page.locator("#history-download").click()
+    file = tmp_path / "kept.png"
+    download.value.save_as(file)
+    kept = Image.open(file)
+    assert kept.format == "PNG" and json.loads(kept.info["dora_diffusion"])["seed"] == 7
+    shown = page.locator("#history-detail .large img").evaluate("image => image.src")
+    with urllib.request.urlopen(shown) as answer:
+        assert Image.open(BytesIO(answer.read())).tobytes() == kept.tobytes()
+
+    choose(page, "create-subject", " alone")
+    write(page, "create-prompt", "something else")
+    page.get_by_role("button", name="Settings from a picture").click()
+    page.locator("#create-file input[type=file]").set_input_files(file)
+    wait_until(page, "create-prompt", "a watercolor painting of sks teapot in the snow")
+    wait_until(page, "create-seed", "7")
+    assert page.locator("#create-subject input").input_value() == "Rex (sks teapot)"
+
+    text = tmp_path / "other.png"
+    Image.new("RGB", (8, 8)).save(text)
+    page.locator("#create-file input[type=file]").set_input_files(text)
+    page.get_by_test_id("toast-body").first.wait_for()
+    assert "Traceback" not in page.locator("body").inner_text()
+
+    page.get_by_role("button", name="Delete", exact=True).first.click()
+    page.get_by_role("button", name="Delete it").click()
+    page.locator("#history-count[data-count='1']").wait_for()
+    page.reload(wait_until="domcontentloaded")
+    show(page, "Create")
+    page.locator("#history-count[data-count='1']").wait_for()
+
+
+def test_five_pages_wait_in_line_and_nothing_else_waits(serve: Serve, open_page: OpenPage) -> None:
+    server = serve(TAUGHT, 0.05)
+    pages = [open_page(server) for _ in range(5)]
+    for page in pages:
+        open_create(page)
+        page.locator("#create-count input[type=number]").fill("2")
+    for page in pages:
+        page.locator("#create-generate").click()
+    wait_for_line(pages[0], "create", "working")
+    waiting = [wait_for_line(page, "create", "waiting") for page in pages[2:]]
+    assert all("Waiting behind" in words for words in waiting)
+
+    began = time.monotonic()  # the page answers while five orders are under way
+    pages[4].locator("#create-scene-moon").click()
+    wait_until(pages[4], "create-prompt", "a photo of sks teapot on the moon", 5)
+    assert time.monotonic() - began < 5
+
+    pages[4].locator("#create-stop").click()  # leaves the line; the others go on
+    assert "Stopped" in wait_for_line(pages[4], "create", "stopped")
+    pages[1].reload(wait_until="domcontentloaded")  # nobody waits for a page that is gone
+    for page in (pages[0], pages[2], pages[3]):
+        assert "2 pictures" in wait_for_line(page, "create", "done")
+    show(pages[1], "Create")
+    pages[1].locator("#history-count").wait_for()
+    assert history_count(pages[1]) in (6, 7)  # the order of the reloaded page may have had one picture
+
+
+def test_on_a_phone_and_by_keyboard(serve: Serve, open_page: OpenPage) -> None:
+    page = open_page(serve(TAUGHT, 0.0), width=390, height=844)
+    open_create(page)
+    assert fits(page)
+    page.locator("#create-generate").focus()
+    page.keyboard.press("Enter")
+    wait_for_line(page, "create", "done")
+    page.locator("#history-grid .tile").first.focus()
+    page.keyboard.press("Enter")
+    page.locator("#history-detail").get_by_role("button", name="Reuse settings").focus()
+    page.keyboard.press("Enter")
+    page.locator("#create-note .notice").wait_for()
+    assert int(text_of(page, "create-seed")) >= 0 and text_of(page, "create-count") == "1"
+    assert fits(page)
