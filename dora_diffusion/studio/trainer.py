@@ -5,6 +5,7 @@ and, when it fails, why in one word.
 """
 
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -68,6 +69,7 @@ class Keeper:
         self._eye: Any = None
         self._began_at = 0
         self._is_leaving = False
+        self._stepped_at, self._preview_s = 0.0, 0.0
 
     def __call__(self, event: Any) -> None:
         from dora_diffusion.training.events import PreviewReady, RunStarted, Saved, Saving, StepDone
@@ -78,9 +80,12 @@ class Keeper:
                 self._say(**self._measure())
             case StepDone():
                 self._is_leaving = event.step >= event.max_train_steps
-                self._say(step_ms=round(event.step_ms, 1), **self._measure(), **self._leaving())
+                self._stepped_at = time.monotonic()
+                left = round(event.seconds_left + self._preview_s * self._previews_left(event.step), 1)
+                self._say(step_ms=round(event.step_ms, 1), seconds_left=left, **self._measure(), **self._leaving())
             case PreviewReady(step, paths):
                 self._look(step, paths)
+                self._preview_s = time.monotonic() - self._stepped_at
             case Saving(step, write_adapter):
                 self._keep(step, write_adapter)
             case Saved():
@@ -93,6 +98,15 @@ class Keeper:
             self._is_leaving = True
             self._say(**self._leaving())
         return asked
+
+    def _previews_left(self, step: int) -> int:
+        """How often pictures will be drawn after a step, with that of the end; they take long in comparison."""
+        run = self._config.run
+        if not run.validation_prompt:
+            return 0
+        every, total = run.validation_steps, run.max_train_steps
+        at_end = 1 if step < total and (not every or total % every) else 0
+        return (total // every - step // every if every else 0) + at_end
 
     def _leaving(self) -> dict[str, str]:
         return {"state": "saving"} if self._is_leaving else {}

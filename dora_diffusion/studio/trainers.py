@@ -50,7 +50,8 @@ class Trainers:
         self._children[id] = child
         return child.pid
 
-    def release(self, descriptor: int) -> None:
+    @staticmethod
+    def release(descriptor: int) -> None:
         """Close this process's own end of a reserved lock."""
         with contextlib.suppress(OSError):
             os.close(descriptor)

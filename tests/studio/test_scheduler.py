@@ -184,7 +184,7 @@ def test_the_lock_of_a_trainer_says_whether_it_lives(tmp_path: Path) -> None:
     descriptor = process.take(alive)
     assert descriptor is not None and process.is_held(alive)
     child = process.spawn([sys.executable, "-c", "input()"], descriptor, tmp_path / "log", {})
-    Trainers.release(None, descriptor)  # type: ignore[arg-type]
+    Trainers.release(descriptor)
     child.kill()  # and nobody reaps it: a zombie holds nothing
     wait_until(lambda: not process.is_held(alive))
     assert Path(f"/proc/{child.pid}").exists()
@@ -200,7 +200,7 @@ def test_the_first_word_of_a_trainer_is_its_pid(tmp_path: Path) -> None:
         "subprocess.Popen(['sleep', '20'], close_fds=False); print(os.environ.get('DORA_STUDIO_ALIVE'))"
     )
     child = process.spawn([sys.executable, "-c", code], descriptor, tmp_path / "log", {})
-    Trainers.release(None, descriptor)  # type: ignore[arg-type]
+    Trainers.release(descriptor)
     child.wait()
     assert process.pid_in(alive) == child.pid
     assert not process.is_held(alive)  # what it started does not keep it alive

@@ -205,6 +205,24 @@ def test_the_adapter_is_kept_before_the_checkpoint_is_there(tmp_path: Path) -> N
     assert told.said["state"] == "saving" and told.said["step_ms"] == 12.3
 
 
+def test_the_time_left_counts_the_previews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunConfig(max_train_steps=10, validation_steps=4, validation_prompt=["a photo of {trigger}"])
+    told, now = Told(tmp_path, TrainConfig(run=run)), [100.0]
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: now[0])
+
+    def left_after(step: int) -> float:
+        told.keeper(StepDone(step, 10, 0.1, 0.1, None, 1e-4, 1000.0, 10.0 - step))
+        left: float = told.said["seconds_left"]
+        return left
+
+    assert left_after(4) == 6  # how long a preview takes is not known yet
+    now[0] += 3
+    told.keeper(PreviewReady(4, ()))
+    assert left_after(5) == 5 + 2 * 3  # those of step 8 and of the end
+    assert left_after(8) == 2 + 3
+    assert left_after(10) == 0
+
+
 def test_the_module_runs_as_a_program(tmp_path: Path) -> None:
     (tmp_path / "job-1" / "run").mkdir(parents=True)
     (tmp_path / "job-1" / "config.yaml").write_text("adapter: {rank: -1}")
