@@ -331,7 +331,7 @@ class Api:
         return self.studio.bases.list()
 
     def check_base(self, name: str) -> BaseCheck:
-        """Whether a model can be used as a base. Nothing is kept or downloaded. Waits in line, since it reads the model.
+        """Whether a model can be used as a base. Nothing is kept or downloaded. Waits in line: it reads the model.
 
         Args:
             name: a folder, a .safetensors file or a name of the hub.
