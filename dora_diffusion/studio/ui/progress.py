@@ -86,7 +86,8 @@ def job_html(job: "Job", name: str) -> str:
 def choice_html(job: "Job", subject: "Subject", steps: list[int]) -> str:
     """Which checkpoint is used, which is the best so far, and the newest to be tried."""
     parts = []
-    in_use = subject.chosen_step if subject.chosen_job == job.id else None
+    chosen = subject.chosen_step if subject.chosen_job == job.id else None
+    in_use = job.total if chosen is None and job.state == "done" else chosen  # left to itself, it is the last step
     if job.best_step is not None:
         if in_use == job.best_step:
             use = "<b>in use</b>"
@@ -94,10 +95,11 @@ def choice_html(job: "Job", subject: "Subject", steps: list[int]) -> str:
             use = button("Use this one", "use", "", f"Use step {job.best_step}", job=job.id, step=str(job.best_step))
         else:
             use = ""
-        parts.append(f'<p data-best="{job.best_step}">★ Most like your photos so far: step {job.best_step} {use}</p>')
-    if in_use is not None and job.state == "done":
+        so_far = "" if job.state == "done" else " so far"
+        parts.append(f'<p data-best="{job.best_step}">★ Most like your photos{so_far}: step {job.best_step} {use}</p>')
+    if chosen is not None and job.state == "done":
         last = button("Use the last step", "use", "link", job=job.id, step="")
-        parts.append(f'<p class="quiet">Pictures are made with step {in_use}. {last}</p>')
+        parts.append(f'<p class="quiet">Pictures are made with step {chosen}. {last}</p>')
     if steps and job.state != "done":
         newest = button("Try it now", "try", "", f"Try step {steps[-1]} now", job=job.id, step=str(steps[-1]))
         parts.append(f"<p>Newest checkpoint: step {steps[-1]} {newest}</p>")
@@ -110,7 +112,7 @@ def curves_html(studio: "Studio", job: "Job") -> str:
     alike = likeness_curve(studio.jobs.likeness(job.id), job.total, job.best_step)
     parts = []
     if alike:
-        parts.append(f"<h3>Likeness</h3><p class='quiet'>How like your photos the previews are.</p>{alike}")
+        parts.append(f"<h3>Likeness</h3><p class='quiet'>How much the previews look like your photos.</p>{alike}")
     if loss:
         parts.append(f"<h3>Loss</h3><p class='quiet'>It jumps about; what counts is that it falls at first.</p>{loss}")
     return "".join(parts)

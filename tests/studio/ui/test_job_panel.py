@@ -144,6 +144,8 @@ def test_the_best_step_can_be_used_and_the_newest_tried() -> None:
     ]
     used = progress.choice_html(a_job(state="done"), a_subject(chosen_job="job-1", chosen_step=100), [50, 100])
     assert "in use" in used and 'data-do="use" data-job="job-1" data-step=""' in used and 'data-do="try"' not in used
+    left_alone = progress.choice_html(a_job(state="done", best_step=300), a_subject(), [100, 300])
+    assert "in use" in left_alone and "button" not in left_alone, "the last step is what is used anyway"
 
 
 def test_previews_come_by_step_after_the_photos() -> None:
