@@ -33,6 +33,7 @@ def test_a_subjects_life(serve: Callable[..., Server], open_page: Callable[..., 
     page.locator("#subject-checkpoints tbody tr:last-child[data-used=true]").wait_for()
 
     page.get_by_role("button", name="Rename or delete").click()
+    wait_until(page, "subjects-name", "Rex")
     write(page, "subjects-name", EVIL)
     page.locator("#subjects-name-button").click()
     page.locator("#subject-name").filter(has_text="onerror").wait_for()

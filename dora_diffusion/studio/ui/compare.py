@@ -141,7 +141,7 @@ def _bind_drawing(actions: CompareActions, shared: Shared, parts: Parts) -> None
     shown = [parts[name] for name in ("grid", "slider", "state", "stop", "save")]
     form = [parts[name] for name in FORM]
     gr.on([parts["draw"].click, parts["prompt"].submit], plain(actions.draw), form, shown, **DRAW)
-    parts["stop"].click(plain(actions.stop), None, parts["state"], **PROMPT)
+    parts["stop"].click(plain(actions.stop), None, None, **PROMPT)
     shared.page.unload(actions.leave)
 
 

@@ -13,7 +13,7 @@ from dora_diffusion.studio.orders import Order, checked
 from dora_diffusion.studio.ui.choices import Choices, Entries, Target, checkpoints, target
 from dora_diffusion.studio.ui.compare_grid import grid_html
 from dora_diffusion.studio.ui.drawing import Step, behind, check_writable, state_line
-from dora_diffusion.studio.ui.line import Line, Ticket, Waiting, served
+from dora_diffusion.studio.ui.line import Line, Stopping, Ticket, Waiting, served
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.comparisons import Cell
@@ -152,6 +152,8 @@ class CompareActions:
         for event in served(self._line, page, work):
             if isinstance(event, Waiting):
                 yield same, same, state_line(NAME, "waiting", behind(event.ahead)), same, same
+            elif isinstance(event, Stopping):
+                yield same, same, state_line(NAME, "working", "Stopping after this step"), same, same
             else:
                 drawn[event.row, event.column] = event
                 line = state_line(NAME, "working", f"{len(drawn)} of {count} pictures", Step(len(drawn), count))
@@ -161,7 +163,7 @@ class CompareActions:
         line = state_line(NAME, "done" if is_whole else "stopped", words)
         yield same, _slider(drawn), line, gr.Button(interactive=False), self._saved(grid, drawn)
 
-    def stop(self, request: gr.Request) -> str:
+    def stop(self, request: gr.Request) -> None:
         """Stop what this page ordered; other pages' orders go on.
 
         Raises:
@@ -169,7 +171,6 @@ class CompareActions:
         """
         if not self._line.stop(str(request.session_hash)):
             raise StudioError("This page is not drawing anything, so there is nothing to stop.")
-        return state_line(NAME, "working", "Stopping after this picture")
 
     def leave(self, request: gr.Request) -> None:
         """A page was closed or loaded again: nobody waits for what it ordered."""

@@ -228,7 +228,7 @@ def _bind_drawing(actions: CreateActions, shared: Shared, parts: Parts, form: li
     shown = [parts["gallery"], parts["state"], parts["last_seed"], parts["stop"]]
     drawing = gr.on([parts["generate"].click, parts["prompt"].submit], plain(actions.draw), form, shown, **DRAW)
     shared.then_tick(drawing)
-    parts["stop"].click(plain(actions.stop), None, parts["state"], **PROMPT)
+    parts["stop"].click(plain(actions.stop), None, None, **PROMPT)
     shared.page.unload(actions.leave)
     parts["random"].click(plain(random_seed), None, parts["seed"], **QUIET)
     parts["reuse_seed"].click(plain(last_seed), parts["last_seed"], parts["seed"], **QUIET)

@@ -14,7 +14,7 @@ from dora_diffusion.studio.orders import RANDOM, Order, checked, decided
 from dora_diffusion.studio.prompts import inserted
 from dora_diffusion.studio.ui.choices import Choices, Entries, label_of, same_subject, target, value_of
 from dora_diffusion.studio.ui.drawing import Step, alt_of, behind, check_writable, picture_step, state_line, told_of
-from dora_diffusion.studio.ui.line import Line, Ticket, Waiting, served
+from dora_diffusion.studio.ui.line import Line, Stopping, Ticket, Waiting, served
 from dora_diffusion.studio.ui.prompt_help import prompt_help
 
 if TYPE_CHECKING:
@@ -150,6 +150,8 @@ class CreateActions:
         for event in served(self._line, page, work):
             if isinstance(event, Waiting):
                 yield gr.skip(), state_line(NAME, "waiting", behind(event.ahead)), gr.skip(), gr.skip()
+            elif isinstance(event, Stopping):
+                yield gr.skip(), state_line(NAME, "working", "Stopping after this step"), gr.skip(), gr.skip()
             elif isinstance(event, Step):
                 words = picture_step(event, order.num_images)
                 yield gr.skip(), state_line(NAME, "working", words, event), gr.skip(), gr.skip()
@@ -161,7 +163,7 @@ class CreateActions:
         line = state_line(NAME, "done", words) if is_whole else state_line(NAME, "stopped", f"Stopped. {words}")
         yield gr.skip(), line, gr.skip(), gr.Button(interactive=False)
 
-    def stop(self, request: gr.Request) -> str:
+    def stop(self, request: gr.Request) -> None:
         """Stop what this page ordered; other pages' orders go on.
 
         Raises:
@@ -169,7 +171,6 @@ class CreateActions:
         """
         if not self._line.stop(str(request.session_hash)):
             raise StudioError("This page is not drawing anything, so there is nothing to stop.")
-        return state_line(NAME, "working", "Stopping after this step")
 
     def leave(self, request: gr.Request) -> None:
         """A page was closed or loaded again: nobody waits for what it ordered. What is drawn is in the history."""

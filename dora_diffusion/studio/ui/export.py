@@ -12,7 +12,7 @@ from dora_diffusion.studio.ui.controls import choice
 from dora_diffusion.studio.ui.drawing import DRAW, behind, check_writable, state_line
 from dora_diffusion.studio.ui.export_html import earlier_html, formats_html, is_proved, result_html
 from dora_diffusion.studio.ui.html import asked, panel
-from dora_diffusion.studio.ui.line import Line, Ticket, Waiting, served
+from dora_diffusion.studio.ui.line import Line, Stopping, Ticket, Waiting, served
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
 from dora_diffusion.studio.workshop import StoppedError
 
@@ -120,7 +120,7 @@ def _bind(actions: "ExportActions", shared: Shared, parts: Parts) -> None:
     shown = [parts["state"], parts["result"], parts["stop"]]
     form = [parts[name] for name in FORM]
     shared.then_tick(parts["export"].click(plain(actions.export), form, shown, **DRAW))
-    parts["stop"].click(plain(actions.stop), None, parts["state"], **PROMPT)
+    parts["stop"].click(plain(actions.stop), None, None, **PROMPT)
     told = [parts["asks"], parts["state"], parts["result"]]
     pressed = parts["earlier"].click(plain(actions.press), None, told, **PROMPT)
     shared.then_tick(pressed)
@@ -203,6 +203,8 @@ class ExportActions:
         for event in served(self._line, page, work):
             if isinstance(event, Waiting):
                 yield state_line(NAME, "waiting", behind(event.ahead)), gr.skip(), gr.skip()
+            elif isinstance(event, Stopping):
+                yield state_line(NAME, "working", "Stopping"), gr.skip(), gr.skip()
             elif isinstance(event, str):
                 yield state_line(NAME, "working", event), gr.skip(), gr.skip()
             else:
@@ -236,7 +238,7 @@ class ExportActions:
             raise StudioError(f"{subject.name} has no such checkpoint any more. Choose another one.")
         return (subject.id, *known[checkpoint])
 
-    def stop(self, request: gr.Request) -> str:
+    def stop(self, request: gr.Request) -> None:
         """Stop what this page ordered; other pages' orders go on.
 
         Raises:
@@ -244,7 +246,6 @@ class ExportActions:
         """
         if not self._line.stop(str(request.session_hash)):
             raise StudioError("This page is not exporting anything, so there is nothing to stop.")
-        return state_line(NAME, "working", "Stopping")
 
     def earlier(self, asks: str) -> str:
         """HTML of the exports made so far."""

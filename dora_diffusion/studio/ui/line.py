@@ -24,6 +24,11 @@ class Waiting:
     ahead: int
 
 
+@dataclass(frozen=True)
+class Stopping:
+    """Asked to stop, and still at its last step."""
+
+
 class Line:
     """Who is served, and who waits. Safe from any thread."""
 
@@ -66,7 +71,8 @@ class Line:
 
 
 def served(line: Line, page: str, work: Callable[[Ticket, Callable[[Any], None]], None]) -> Iterator[Any]:
-    """Run ``work(ticket, tell)`` when its turn comes; yields ``Waiting`` until then, then whatever it tells.
+    """Run ``work(ticket, tell)`` when its turn comes; yields ``Waiting`` until then, then whatever it tells, and
+    once ``Stopping`` where a stop does not end it at once.
 
     The work runs in a thread of its own, so that each step can be told while it is under way. A page that is closed or
     reloaded closes this iterator: its order is stopped, and the next one's turn comes when the work has ended.
@@ -95,16 +101,20 @@ def served(line: Line, page: str, work: Callable[[Ticket, Callable[[Any], None]]
     worker = threading.Thread(target=run, name="order", daemon=True)
     worker.start()
     try:
-        yield from _heard(told, worker)
+        yield from _heard(told, worker, ticket)
     finally:
         ticket.stop.set()
     if fault:
         raise fault[0]
 
 
-def _heard(told: "Queue[Any]", worker: threading.Thread) -> Iterator[Any]:
+def _heard(told: "Queue[Any]", worker: threading.Thread, ticket: Ticket) -> Iterator[Any]:
+    is_stopping = False
     while True:
         alive = worker.is_alive()  # before the queue is read: what was told last is not missed
+        if alive and ticket.stop.is_set() and not is_stopping:
+            is_stopping = True
+            yield Stopping()
         try:
             yield told.get(timeout=LOOK_S if alive else 0.001)
         except Empty:

@@ -143,7 +143,7 @@ def _settings(studio: "Studio", job: "Job") -> str:
         for name, _ in walk(TrainConfig)
         if name not in _NEVER and (name in _ALWAYS or value_at(config, name) != value_at(usual, name))
     )
-    headers = ("Setting", "Value", "By you")
+    headers = ("Setting", "Value", "Against the preset")
     return f"<h3>Settings of {escape(job.id)}</h3>" + table("subject-settings", "Settings", headers, rows)
 
 

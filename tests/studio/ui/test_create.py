@@ -197,7 +197,7 @@ def test_stop_ends_this_pages_order_and_keeps_what_is_drawn(actions: CreateActio
             thread = threading.Thread(target=lambda: other.extend(actions.draw(ELSEWHERE, *form(count=1))))
             thread.start()
         if isinstance(gallery, list) and len(gallery) == 1:
-            assert "Stopping" in actions.stop(HERE)
+            actions.stop(HERE)
     assert 'data-state="stopped"' in lines[-1] and "1 picture in" in lines[-1]
     assert thread is not None
     thread.join(10)

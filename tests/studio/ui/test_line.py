@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dora_diffusion.errors import StudioError
-from dora_diffusion.studio.ui.line import Line, Ticket, Waiting, served
+from dora_diffusion.studio.ui.line import Line, Stopping, Ticket, Waiting, served
 
 
 def counted(steps: int, pause_s: float = 0.01) -> Callable[[Ticket, Callable[[Any], None]], None]:
@@ -64,6 +64,21 @@ def test_a_stop_ends_this_pages_order_alone() -> None:
     assert line.stop("mine") and not line.stop("nobody")
     assert [event for event in mine if not isinstance(event, Waiting)] == []  # never begun
     assert list(other) == list(range(1, 10))
+
+
+def test_a_stop_that_takes_a_while_is_told_once() -> None:
+    line = Line()
+
+    def slow(ticket: Ticket, tell: Callable[[Any], None]) -> None:
+        tell("begun")
+        ticket.stop.wait(10)
+        time.sleep(0.6)
+        tell("last")
+
+    events = served(line, "mine", slow)
+    assert next(events) == "begun"
+    line.stop("mine")
+    assert list(events) == [Stopping(), "last"]
 
 
 def test_a_page_that_goes_away_stops_its_order_and_frees_the_line() -> None:
