@@ -26,12 +26,12 @@ from PIL import Image
 
 from dora_diffusion.errors import MachineError, StudioError
 from dora_diffusion.studio.ui import mcp
-from dora_diffusion.studio.ui.answers import as_json
-from dora_diffusion.studio.ui.api import Api
-from dora_diffusion.studio.ui.boundary import endpoint
+from dora_diffusion.studio.ui.api import GROUPS
+from dora_diffusion.studio.ui.endpoints.answers import as_json
+from dora_diffusion.studio.ui.endpoints.boundary import endpoint
+from dora_diffusion.studio.ui.endpoints.uploads import MAX_FILES, received
 from dora_diffusion.studio.ui.offline import FETCHED, fetch_nothing
 from dora_diffusion.studio.ui.page import build
-from dora_diffusion.studio.ui.uploads import MAX_FILES, received
 
 GUIDE = Path(__file__).parents[3] / "docs" / "studio.md"
 LONG = {"generate", "compare", "export", "check_base", "add_base"}
@@ -52,8 +52,13 @@ def studio(tmp_path: Path) -> DrawingStudio:
 @pytest.fixture
 def call(studio: DrawingStudio) -> Callable[..., Any]:
     """Calls an endpoint as Gradio does: by its name, with what a request gave."""
-    api = Api(studio)  # type: ignore[arg-type]
-    return lambda name, **given: endpoint(getattr(api, name), studio.home.log_file)(**given)
+    known = {function.__name__: endpoint(function, studio.home.log_file) for function in functions(studio)}
+    return lambda name, **given: known[name](**given)
+
+
+def functions(studio: DrawingStudio) -> list[Callable[..., Any]]:
+    groups = [group(studio) for group in GROUPS]  # type: ignore[arg-type]
+    return [function for group in groups for function in (*group.at_once, *group.in_line)]
 
 
 def refusal(call: Callable[..., Any], name: str, **given: Any) -> str:
@@ -64,8 +69,7 @@ def refusal(call: Callable[..., Any], name: str, **given: Any) -> str:
 
 
 def test_each_endpoint_is_documented_and_typed(studio: DrawingStudio) -> None:
-    api = Api(studio)  # type: ignore[arg-type]
-    for function in (*api.answered_at_once, *api.answered_in_line):
+    for function in functions(studio):
         description, parameters, returned = utils.get_function_description(function)
         assert description.endswith(".") and returned, function.__name__
         hints = inspect.signature(function)
@@ -246,7 +250,7 @@ def test_links_out_of_the_uploads_are_refused(folder: Path) -> None:
 def test_too_many_and_too_large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StudioError, match="At most 100"), received(["x"] * (MAX_FILES + 1), folder):
         pass
-    monkeypatch.setattr("dora_diffusion.studio.ui.uploads.MAX_BYTES", 1000)
+    monkeypatch.setattr("dora_diffusion.studio.ui.endpoints.uploads.MAX_BYTES", 1000)
     with pytest.raises(StudioError, match="at most"), received(["data:image/png;base64," + "A" * 2000], folder):
         pass
 
