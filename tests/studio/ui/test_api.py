@@ -24,12 +24,14 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from dora_diffusion.config import AppConfig
 from dora_diffusion.errors import MachineError, StudioError
 from dora_diffusion.studio.ui import mcp
 from dora_diffusion.studio.ui.api import GROUPS
 from dora_diffusion.studio.ui.endpoints.answers import as_json
 from dora_diffusion.studio.ui.endpoints.boundary import endpoint
 from dora_diffusion.studio.ui.endpoints.uploads import MAX_FILES, received
+from dora_diffusion.studio.ui.launch import launch
 from dora_diffusion.studio.ui.offline import FETCHED, fetch_nothing
 from dora_diffusion.studio.ui.page import build
 
@@ -293,6 +295,13 @@ def test_mcp_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mcp_would_go_round_a_login() -> None:
     with pytest.raises(StudioError, match="without the login"):
         mcp.check_mcp(("ada", "secret"))
+
+
+def test_mcp_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DORA_STUDIO_LOGIN", "ada:secret")
+    with pytest.raises(StudioError, match="without the login"):
+        launch(AppConfig(mcp=True, home=tmp_path / "home", browser=False), print)
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_page_without_its_mcp_is_told() -> None:
