@@ -100,7 +100,7 @@ class Browser:
     """
 
     def __init__(self, port: int, subject: str = ""):
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
         self._subject, self._session, self._asked = subject, os.urandom(6).hex(), 0.0
         self.config: dict[str, Any] = {}
 
@@ -174,7 +174,7 @@ def server(home: Path, *command: str) -> Iterator[tuple[int, subprocess.Popen[by
                 opened(port)
                 break
             except OSError:
-                if process.poll() is not None or time.perf_counter() - started > 120:
+                if process.poll() is not None or time.perf_counter() - started > 300:
                     raise RuntimeError(f"The studio did not start:\n{log.read_text()[-3000:]}") from None
                 time.sleep(0.05)
         yield port, process, time.perf_counter() - started
@@ -182,7 +182,7 @@ def server(home: Path, *command: str) -> Iterator[tuple[int, subprocess.Popen[by
         for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else ():
             child.kill()
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def app(home: Path) -> Any:
