@@ -257,14 +257,14 @@ def test_too_many_and_too_large(folder: Path, monkeypatch: pytest.MonkeyPatch) -
         pass
 
 
-def test_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in FETCHED:
         monkeypatch.setattr(safehttpx, name, getattr(safehttpx, name))  # put back afterwards
     fetch_nothing()
     from gradio.processing_utils import ssrf_protected_download
 
     with pytest.raises(gr.Error, match="fetches nothing"):
-        ssrf_protected_download("http://example.com/x.jpg", "unused")
+        ssrf_protected_download("http://example.com/x.jpg", str(tmp_path))
 
 
 # MCP
