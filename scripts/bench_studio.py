@@ -4,7 +4,8 @@
     PYTHONPATH=. python scripts/bench_studio.py --seconds 30 --jobs 20 --pictures 100
 
 Everything happens in a fresh home with the real server (``app.py``), trainer and workshop on toybox. Five users upload
-photos and create subjects, ten ask how a training is (over plain HTTP as a page does, and by gradio_client), five draw.
+photos and create subjects, ten ask how a training is (five over plain HTTP as a page does, five by gradio_client), five
+draw.
 The long history is made through the service, with a workshop that paints squares; a page is then opened as a browser
 does: its HTML, its configuration, all that its tabs show first, and the tick after that.
 """
@@ -13,6 +14,7 @@ import argparse
 import http.client
 import itertools
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -21,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,8 +43,8 @@ from dora_diffusion.studio.workshop import OnEvent, Workshop
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = sorted((ROOT / "samples" / "subjects" / "teapot").glob("*.jpg"))[:5]
-UPLOADERS, POLLERS, DRAWERS = 5, 10, 5
 STARTED_S, STATUS_MS, PAGE_MS = 10, 100, 300  # what is wanted at most
+Until = Callable[[float], Iterator[int]]  # 0, 1, 2, ... until the end, at most one each so many seconds
 KEPT_S = 4  # a server keeps an idle connection for five seconds
 IDLE = (sys.executable, "-c", "import time; time.sleep(1e6)")  # a trainer that keeps its slot and does nothing
 
@@ -68,10 +71,14 @@ class Tally:
         try:
             answer = call()
         except Exception as error:
-            self.errors.append(f"{type(error).__name__}: {error}"[:200])
+            self.note(error)
             return None
         self.seconds.append(time.perf_counter() - started)
         return answer
+
+    def note(self, error: Exception) -> None:
+        """Count something that went wrong."""
+        self.errors.append(f"{type(error).__name__}: {error}"[:200])
 
     @property
     def words(self) -> str:
@@ -93,7 +100,7 @@ class Browser:
     """
 
     def __init__(self, port: int, subject: str = ""):
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
         self._subject, self._session, self._asked = subject, os.urandom(6).hex(), 0.0
         self.config: dict[str, Any] = {}
 
@@ -167,7 +174,7 @@ def server(home: Path, *command: str) -> Iterator[tuple[int, subprocess.Popen[by
                 opened(port)
                 break
             except OSError:
-                if process.poll() is not None or time.perf_counter() - started > 120:
+                if process.poll() is not None or time.perf_counter() - started > 300:
                     raise RuntimeError(f"The studio did not start:\n{log.read_text()[-3000:]}") from None
                 time.sleep(0.05)
         yield port, process, time.perf_counter() - started
@@ -175,53 +182,94 @@ def server(home: Path, *command: str) -> Iterator[tuple[int, subprocess.Popen[by
         for child in psutil.Process(process.pid).children(recursive=True) if process.poll() is None else ():
             child.kill()
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def app(home: Path) -> Any:
     """The studio as a user starts it."""
-    return server(home, sys.executable, "app.py", "--no-browser", "--home", str(home))
+    return server(home, sys.executable, "app.py", "--no_browser", "--home", str(home))
 
 
-# The users. Each does what it does once at least, goes on until the end, and counts.
+# The users. Each does what it does once at least, goes on until the end, and counts. Every kind has a process of its
+# own: what one kind's client computes must not be in another kind's times.
 
 
-def upload(client: Client, end: float, tally: Tally, number: int) -> None:
+def upload(port: int, number: int, until: Until, tally: Tally, job: str) -> None:
     """Send photos, make a subject of them, look at it; every ten seconds."""
+    client = _client(port)
 
     def create() -> Any:
         files = [handle_file(photo) for photo in PHOTOS]
         return client.predict(files=files, class_noun="teapot", name=f"Teapot {number}", api_name="/create_subject")
 
-    for _ in _until(end, 10):
+    for _ in until(10):
         made = tally.time(create)
         if made:
             tally.time(partial(client.predict, subject=made["id"], api_name="/subject"))
 
 
-def poll(page: Browser, client: Client, end: float, tally: Tally, by_client: Tally, job: str) -> None:
-    """Ask every second how a training is, as a page does; every fifth time by gradio_client too."""
-    for turn in _until(end, 1):
+def poll(port: int, number: int, until: Until, tally: Tally, job: str) -> None:
+    """Ask every second how a training is, by plain HTTP as a page does."""
+    page = Browser(port)
+    for _ in until(1):
         tally.time(lambda: page.call("job", job))
-        if turn % 5 == 0:
-            by_client.time(lambda: client.predict(job=job, api_name="/job"))
 
 
-def draw(client: Client, end: float, tally: Tally, number: int) -> None:
+def poll_by_client(port: int, number: int, until: Until, tally: Tally, job: str) -> None:
+    """The same by gradio_client, which goes through Gradio's queue."""
+    client = _client(port)
+    for _ in until(1):
+        tally.time(lambda: client.predict(job=job, api_name="/job"))
+
+
+def draw(port: int, number: int, until: Until, tally: Tally, job: str) -> None:
     """Draw one picture after the other with toybox, four steps each."""
+    client = _client(port)
     what = {"subject": None, "prompt": "a photo of a red teapot", "num_inference_steps": 4, "api_name": "/generate"}
-    for turn in _until(end, 0):
+    for turn in until(0):
         tally.time(partial(client.predict, seed=1000 * number + turn, **what))
 
 
-def _until(end: float, pause_s: float) -> Iterator[int]:
-    """0, 1, 2, ... until the end, at most one each ``pause_s``."""
-    for turn in itertools.count():
-        next_one = time.monotonic() + pause_s
-        yield turn
-        if time.monotonic() >= end:
-            return
-        time.sleep(max(0.0, min(next_one, end) - time.monotonic()))
+USERS: dict[str, tuple[Callable[..., None], int]] = {
+    "uploads": (upload, 5),
+    "status": (poll, 5),
+    "status by gradio_client": (poll_by_client, 5),
+    "pictures": (draw, 5),
+}
+COUNT = sum(count for _, count in USERS.values())
+
+
+def _client(port: int) -> Client:
+    # Without TLS there is nothing to verify, and reading the certificates takes longer than a call.
+    return Client(f"http://127.0.0.1:{port}", verbose=False, ssl_verify=False)
+
+
+def users(kind: str, port: int, seconds: float, job: str) -> Tally:
+    """All users of a kind, side by side; what they met. They do not act at the same instant."""
+    act, count = USERS[kind]
+    tally, end = Tally(), time.monotonic() + seconds
+
+    def until(number: int, pause_s: float) -> Iterator[int]:
+        time.sleep(pause_s * number / count)
+        for turn in itertools.count():
+            next_one = time.monotonic() + pause_s
+            yield turn
+            if time.monotonic() >= end:
+                return
+            time.sleep(max(0.0, min(next_one, end) - time.monotonic()))
+
+    def user(number: int) -> None:
+        try:
+            act(port, number, partial(until, number), tally, job)
+        except Exception as error:  # it could not even connect
+            tally.note(error)
+
+    threads = [threading.Thread(target=user, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return tally
 
 
 def users_at_once(port: int, process: subprocess.Popen[bytes], seconds: float) -> list[Row]:
@@ -229,40 +277,32 @@ def users_at_once(port: int, process: subprocess.Popen[bytes], seconds: float) -
     page = Browser(port)
     subject = page.call("create_sample", "teapot")["id"]
     job = page.call("train", subject, "quick", None)["id"]
-    tallies = {name: Tally() for name in ("uploads", "status", "status by gradio_client", "pictures")}
-    asked = (tallies["status"], tallies["status by gradio_client"])
-    # Without TLS there is nothing to verify, and reading the certificates takes longer than a call.
-    address, count = f"http://127.0.0.1:{port}", UPLOADERS + POLLERS + DRAWERS
-    clients = [Client(address, verbose=False, ssl_verify=False) for _ in range(count)]
-    end = time.monotonic() + seconds
-    jobs: list[tuple[Callable[..., None], tuple[Any, ...]]]
-    jobs = [(upload, (clients.pop(), end, tallies["uploads"], number)) for number in range(UPLOADERS)]
-    jobs += [(poll, (Browser(port), clients.pop(), end, *asked, job)) for _ in range(POLLERS)]
-    jobs += [(draw, (clients.pop(), end, tallies["pictures"], number)) for number in range(DRAWERS)]
-    users = [threading.Thread(target=target, args=values) for target, values in jobs]
     studio = psutil.Process(process.pid)
-    memory: list[float] = []
-    spent = sum(studio.cpu_times()[:2])
-    for user in users:
-        user.start()
-    while any(user.is_alive() for user in users):
-        memory.append(studio.memory_info().rss / 2**20)
-        print(f"  {len(memory) - 1} min: server {memory[-1]:.0f} MiB, {tallies['status'].words}", file=sys.stderr)
-        wake = min(time.monotonic() + 60, end)
-        for user in users:
-            user.join(max(0.0, wake - time.monotonic()) if time.monotonic() < end else None)
-    memory.append(studio.memory_info().rss / 2**20)
-    rows = [Row(f"{name}, of {count} users at once", tally.words) for name, tally in tallies.items()]
-    rows[1].wanted = f"median <= {STATUS_MS} ms"
+    memory = [_mib(studio)]
+    spent, started = sum(studio.cpu_times()[:2]), time.monotonic()
+    with ProcessPoolExecutor(len(USERS), multiprocessing.get_context("spawn")) as pool:
+        asked = {kind: pool.submit(users, kind, port, seconds, job) for kind in USERS}
+        while wait(asked.values(), 60).not_done:
+            memory.append(_mib(studio))
+            print(f"  {time.monotonic() - started:.0f} s: server {memory[-1]:.0f} MiB", file=sys.stderr)
+    memory.append(_mib(studio))
+    tallies = {kind: future.result() for kind, future in asked.items()}
+    wanted = {kind: f"median <= {STATUS_MS} ms" for kind in USERS if "status" in kind}
+    rows = [
+        Row(f"{kind}, of {COUNT} users at once", found.words, wanted.get(kind, "")) for kind, found in tallies.items()
+    ]
     errors = [error for tally in tallies.values() for error in tally.errors]
     rows.append(Row("errors", f"{len(errors)}{': ' if errors else ''}{'; '.join(sorted(set(errors))[:3])}", "0"))
     rows.append(Row("processor time of the server", f"{sum(studio.cpu_times()[:2]) - spent:.0f} s"))
     state = page.call("job", job)
     rows.append(Row("the training meanwhile", f"{state['state']}, step {state['step']} of {state['total']}"))
-    rows.append(
-        Row("server's memory, start and each minute", ", ".join(f"{mib:.0f}" for mib in memory) + " MiB", "flat")
-    )
+    told = ", ".join(f"{mib:.0f}" for mib in memory)
+    rows.append(Row("server's memory: start, each minute, end", f"{told} MiB", "flat"))
     return rows
+
+
+def _mib(process: psutil.Process) -> float:
+    return float(process.memory_info().rss) / 2**20
 
 
 # The long history.

@@ -89,11 +89,13 @@ def inserted(prompt: str, subject: Named) -> str:
 
 
 def written_out(prompt: str, subject: Named | None) -> str:
-    """``prompt`` with ``<name>`` replaced by trigger and class noun."""
-    if subject is None or not subject.name.strip():
+    """``prompt`` with ``<name>``, or ``<class noun>``, replaced by trigger and class noun."""
+    if subject is None:
         return prompt
-    name = r"\s+".join(map(re.escape, subject.name.split()))
-    return re.sub(rf"<\s*{name}\s*>", lambda _: _words(subject), prompt, flags=re.I)
+    for called in filter(str.strip, (subject.name, subject.class_noun)):
+        name = r"\s+".join(map(re.escape, called.split()))
+        prompt = re.sub(rf"<\s*{name}\s*>", lambda _: _words(subject), prompt, flags=re.I)
+    return prompt
 
 
 def mentioned(prompt: str, subject: Named) -> bool:

@@ -70,6 +70,7 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(
             viewport={"width": width, "height": height}, accept_downloads=True, color_scheme=scheme
         )
+        context.set_default_timeout(60_000)  # tests share their cores; what is right comes sooner
         contexts.append(context)
         page = context.new_page()
         ours = (server.url, "data:", "blob:")

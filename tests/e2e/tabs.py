@@ -9,12 +9,14 @@ TAUGHT = HERE / "serve_taught.py"
 
 def show(page: Any, tab: str) -> None:
     """Open a tab, also where a narrow page keeps it behind the dots."""
-    named = page.get_by_role("tab", name=tab, exact=True)
-    if not named.count() or not named.first.is_visible():
-        page.locator("#tabs .overflow-menu > button").click()
-        page.locator("#tabs .overflow-dropdown").get_by_text(tab, exact=True).click()
+    named = page.get_by_role("tab", name=tab, exact=True).filter(visible=True)
+    more = page.locator("#tabs .overflow-menu > button").filter(visible=True)
+    named.or_(more).first.wait_for()  # a page that was just loaded has neither
+    if named.count():
+        named.click()
         return
-    named.click()
+    more.click()
+    page.locator("#tabs .overflow-dropdown").get_by_text(tab, exact=True).click()
 
 
 def wait_for_line(page: Any, tab: str, state: str, timeout_s: float = 30) -> str:

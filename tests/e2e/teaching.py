@@ -35,7 +35,7 @@ def act(page: Any, part: str, do: str) -> None:
     page.locator(f"#{part} button[data-do={do}]").first.click()
 
 
-def wait_for_state(page: Any, state: str, timeout_s: float = 30) -> None:
+def wait_for_state(page: Any, state: str, timeout_s: float = 90) -> None:
     page.locator(f"#job-line[data-state={state}]").wait_for(timeout=1000 * timeout_s)
 
 
@@ -43,7 +43,7 @@ def step_of(page: Any) -> int:
     return int(page.locator("#job-step").inner_text())
 
 
-def wait_for_step(page: Any, step: int, timeout_s: float = 30) -> None:
+def wait_for_step(page: Any, step: int, timeout_s: float = 90) -> None:
     end = time.monotonic() + timeout_s
     while page.locator("#job-step").count() == 0 or step_of(page) < step:
         assert time.monotonic() < end, f"step {step} did not come"

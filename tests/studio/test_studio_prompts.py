@@ -127,3 +127,9 @@ def test_a_prompt_of_a_thousand_letters_is_counted_at_once() -> None:
     began = time.perf_counter()
     tokenizer.count("ab" * 500)
     assert time.perf_counter() - began < 1.0
+
+
+def test_the_class_noun_in_brackets_is_the_subject_too() -> None:
+    teapot = Named("teapot 1", "teapot", "sks")
+    assert written_out("<Teapot 1> beside <teapot>", teapot) == "sks teapot beside sks teapot"
+    assert check_prompt("a photo of <teapot>", teapot).mentions

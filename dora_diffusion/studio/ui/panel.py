@@ -96,7 +96,9 @@ def message(job: "Job") -> str:
     elif job.failure is not None:
         return ""  # the failure box says it
     else:
-        words = " ".join(filter(None, (sentence(job.message), ADVICE.get(job.state, ""))))
+        # The trainer's own words say more of how a start goes than that it takes a while.
+        said = [sentence(job.message), "" if job.message and job.state == "starting" else ADVICE.get(job.state, "")]
+        words = " ".join(filter(None, said))
     return f'<p class="quiet">{escape(words)}</p>' if words else ""
 
 

@@ -19,11 +19,12 @@ FEW = 3
 ADVICE = "Three to twenty, from different sides and in different places. They are stored here and nowhere else."
 
 
-def build_photos(studio: "Studio", shared: Shared, words: Sequence[Any]) -> None:
-    """The upload, the thumbnails and the samples.
+def build_photos(studio: "Studio", shared: Shared, owner: gr.Textbox, words: Sequence[Any]) -> gr.events.Dependency:
+    """The upload, the thumbnails and the samples. Returns: the event of an upload.
 
     Args:
-        words: the components for class noun, name, trigger and base, for a subject that the first photos make.
+        owner: whose words the page shows; a subject that the first photos make has those that are being written.
+        words: the components for class noun, name, trigger and base.
     """
     samples = html_panel(elem_id="teach-samples")
     files = gr.File(
@@ -38,9 +39,10 @@ def build_photos(studio: "Studio", shared: Shared, words: Sequence[Any]) -> None
     thumbs = html_panel(elem_id="teach-thumbs")
 
     def add(subject_id: str, paths: list[str] | None, noun: str, name: str, trigger: str, base: str) -> Any:
-        subject = find(studio, subject_id) or draft(studio, noun, name, trigger, base)
+        known = find(studio, subject_id)
+        subject = known or draft(studio, noun, name, trigger, base)
         faults = studio.subjects.add_photos(subject.id, [Path(path) for path in paths or []])
-        return subject.id, None, refusals_html(faults, subject.id)
+        return subject.id, gr.skip() if known else subject.id, None, refusals_html(faults, subject.id)
 
     def act(subject_id: str, event: gr.EventData) -> Any:
         wanted = asked(event)
@@ -60,12 +62,13 @@ def build_photos(studio: "Studio", shared: Shared, words: Sequence[Any]) -> None
 
     shared.on_tick(look, [shared.subject], [thumbs, samples])
     uploaded = files.upload(
-        shared.plain(add), [shared.subject, files, *words], [shared.subject, files, refused], **PROMPT
+        shared.plain(add), [shared.subject, files, *words], [shared.subject, owner, files, refused], **PROMPT
     )
     shared.then_tick(uploaded)
     shared.then_tick(thumbs.click(shared.plain(act), shared.subject, None, **PROMPT))
     shared.then_tick(samples.click(shared.plain(try_sample), None, shared.subject, **PROMPT))
     shared.subject.change(shared.plain(still_told), [shared.subject, refused], refused, **QUIET)
+    return uploaded
 
 
 def draft(studio: "Studio", noun: str, name: str, trigger: str, base: str) -> "Subject":

@@ -67,8 +67,7 @@ def build_progress(studio: "Studio", shared: Shared) -> None:
             if step is None and wanted.get("step"):
                 raise StudioError("There is no such step. Choose one of those that are shown.")
             studio.subjects.choose(job.subject_id, job.id, step)
-        # Who makes pictures with what is ready does not want the checkpoint that was tried before.
-        tried = {"try": f"{wanted.get('job')}:{wanted.get('step')}", "create": ""}
+        tried = {"try": f"{wanted.get('job')}:{wanted.get('step')}", "create": shared.anew()}
         return tab, subject, tried.get(wanted.get("do", ""), gr.skip())
 
     shared.subject.change(lambda: "", None, shared.checkpoint, **QUIET)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -111,6 +112,12 @@ class Shared:
     def go(self, name: str) -> gr.Tabs:
         """The value for the output ``shared.tabs`` that shows the tab called ``name`` in the registry."""
         return gr.Tabs(selected=name)
+
+    def anew(self) -> str:
+        """The value for the output ``shared.checkpoint`` with which Create shows the chosen subject itself, though it
+        was chosen long before, or one of its checkpoints was tried: never the same twice, so that pages notice.
+        """
+        return f"end:{time.time_ns()}"
 
     def bind(self) -> None:
         """Bind the clock; the shell calls this once, after all tabs."""

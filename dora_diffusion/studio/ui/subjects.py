@@ -41,6 +41,7 @@ class SubjectsTab:
         plain, chosen = shared.plain, shared.subject
         shared.then_tick(cards.click(plain(actions.press_card), page, [chosen, shared.tabs, page], **PROMPT))
         shared.then_tick(detail.click(plain(actions.press_detail), chosen, [chosen, shared.tabs], **PROMPT))
+        detail.click(plain(actions.wants_pictures), None, shared.checkpoint, **PROMPT)
         chosen.change(plain(actions.name_of), chosen, [name, typed], **QUIET)
         for event in (rename.click, name.submit):
             shared.then_tick(event(plain(actions.rename), [chosen, name], undo, **PROMPT))
@@ -128,6 +129,10 @@ class SubjectActions:
             return subject, self._shared.go("teach" if do == "retrain" else "export")
         tab, subject = do_job(self._studio, self._shared, wanted)
         return subject, tab
+
+    def wants_pictures(self, event: gr.EventData) -> Any:
+        """Create shall show the subject itself, where the button says so."""
+        return self._shared.anew() if asked(event).get("do") == "create" else gr.skip()
 
     def rename(self, chosen: str, name: str) -> str:
         """Give the subject another name.

@@ -32,7 +32,7 @@ class Teach:
                 words = _words(studio)
                 owner = gr.Textbox(visible="hidden", elem_id="teach-owner", label="Whose words these are")
                 gr.HTML("<h2><span>1</span> Your photos</h2>", elem_id="teach-step-1")
-                build_photos(studio, shared, words)
+                uploaded = build_photos(studio, shared, owner, words)
                 gr.HTML("<h2><span>2</span> What is it?</h2>", elem_id="teach-step-2")
                 noun, name, trigger, base = words
                 with gr.Row():
@@ -52,7 +52,7 @@ class Teach:
                     new = gr.Button("New subject", elem_id="teach-new", size="lg", scale=1, min_width=120)
             with gr.Column(scale=6, min_width=300, elem_id="teach-progress", elem_classes="card"):
                 build_progress(studio, shared)
-        _bind_words(studio, shared, owner, words, quality)
+        _bind_words(studio, shared, owner, words, quality, uploaded)
         _bind_cost(studio, shared, base, quality, overrides, cost)
         _bind_train(studio, shared, [owner, *words, quality, overrides], train, fault)
         new.click(lambda: "", None, shared.subject, **QUIET)
@@ -128,11 +128,19 @@ def _usual(qualities: dict[str, str]) -> str:
     return list(qualities)[len(qualities) // 2]
 
 
-def _bind_words(studio: "Studio", shared: Shared, owner: gr.Textbox, words: tuple[Any, ...], quality: gr.Radio) -> None:
+def _bind_words(
+    studio: "Studio",
+    shared: Shared,
+    owner: gr.Textbox,
+    words: tuple[Any, ...],
+    quality: gr.Radio,
+    uploaded: gr.events.Dependency,
+) -> None:
     """What is written is kept; what another subject says is shown.
 
     Between the choice of another subject and its words there is a moment in which the page shows those of the one
-    before: ``owner`` says whose they are, so that nobody gets the words of another.
+    before: ``owner`` says whose they are, so that nobody gets the words of another, and nobody's writing is taken away
+    by a subject that his own photos have just made.
     """
 
     def keep(subject_id: str, whose: str, noun: str, name: str, trigger: str, base: str) -> Any:
@@ -141,8 +149,10 @@ def _bind_words(studio: "Studio", shared: Shared, owner: gr.Textbox, words: tupl
         kept = keep_words(studio, subject_id, noun, name, trigger, base)
         return gr.skip() if name else kept.name
 
-    def load(subject_id: str) -> tuple[Any, ...]:
+    def load(subject_id: str, whose: str) -> tuple[Any, ...]:
         subject = find(studio, subject_id)
+        if subject is not None and whose == subject_id:
+            return (gr.skip(),) * 6
         if subject is None:
             return "", "", "", "", "toybox", gr.skip()
         known = studio.jobs.qualities(subject.base)
@@ -157,7 +167,10 @@ def _bind_words(studio: "Studio", shared: Shared, owner: gr.Textbox, words: tupl
         return gr.Radio(choices=offered, value=how if how in known else _usual(known))
 
     noun, name, trigger, base = words
-    shared.then_tick(shared.subject.change(shared.plain(load), shared.subject, [owner, *words, quality], **QUIET))
+    shared.then_tick(
+        shared.subject.change(shared.plain(load), [shared.subject, owner], [owner, *words, quality], **QUIET)
+    )
+    uploaded.then(shared.plain(keep), [shared.subject, owner, *words], name, **QUIET)
     # Words are kept when their field is left, not letter by letter: the first one names the subject.
     gr.on(
         [noun.blur, noun.submit, name.blur, name.submit, trigger.blur, trigger.submit, base.input],

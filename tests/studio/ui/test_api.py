@@ -24,21 +24,23 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from dora_diffusion.config import AppConfig
 from dora_diffusion.errors import MachineError, StudioError
 from dora_diffusion.studio.ui import mcp
-from dora_diffusion.studio.ui.answers import as_json
-from dora_diffusion.studio.ui.api import Api
-from dora_diffusion.studio.ui.boundary import endpoint
+from dora_diffusion.studio.ui.api import GROUPS
+from dora_diffusion.studio.ui.endpoints.answers import as_json
+from dora_diffusion.studio.ui.endpoints.boundary import endpoint
+from dora_diffusion.studio.ui.endpoints.uploads import MAX_FILES, received
+from dora_diffusion.studio.ui.launch import launch
 from dora_diffusion.studio.ui.offline import FETCHED, fetch_nothing
 from dora_diffusion.studio.ui.page import build
-from dora_diffusion.studio.ui.uploads import MAX_FILES, received
 
 GUIDE = Path(__file__).parents[3] / "docs" / "studio.md"
-LONG = {"generate", "compare", "export", "add_base"}
+LONG = {"generate", "compare", "export", "check_base", "add_base"}
 SHORT = {
     *("list_subjects", "subject", "create_subject", "samples", "create_sample", "delete_subject", "restore_subject"),
     *("qualities", "estimate", "train", "jobs", "job", "losses", "checkpoints", "use_checkpoint", "cancel", "resume"),
-    *("remedy", "history", "formats", "bases", "check_base"),
+    *("remedy", "history", "formats", "bases"),
 }
 
 
@@ -52,8 +54,13 @@ def studio(tmp_path: Path) -> DrawingStudio:
 @pytest.fixture
 def call(studio: DrawingStudio) -> Callable[..., Any]:
     """Calls an endpoint as Gradio does: by its name, with what a request gave."""
-    api = Api(studio)  # type: ignore[arg-type]
-    return lambda name, **given: endpoint(getattr(api, name), studio.home.log_file)(**given)
+    known = {function.__name__: endpoint(function, studio.home.log_file) for function in functions(studio)}
+    return lambda name, **given: known[name](**given)
+
+
+def functions(studio: DrawingStudio) -> list[Callable[..., Any]]:
+    groups = [group(studio) for group in GROUPS]  # type: ignore[arg-type]
+    return [function for group in groups for function in (*group.at_once, *group.in_line)]
 
 
 def refusal(call: Callable[..., Any], name: str, **given: Any) -> str:
@@ -64,8 +71,7 @@ def refusal(call: Callable[..., Any], name: str, **given: Any) -> str:
 
 
 def test_each_endpoint_is_documented_and_typed(studio: DrawingStudio) -> None:
-    api = Api(studio)  # type: ignore[arg-type]
-    for function in (*api.answered_at_once, *api.answered_in_line):
+    for function in functions(studio):
         description, parameters, returned = utils.get_function_description(function)
         assert description.endswith(".") and returned, function.__name__
         hints = inspect.signature(function)
@@ -246,19 +252,19 @@ def test_links_out_of_the_uploads_are_refused(folder: Path) -> None:
 def test_too_many_and_too_large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StudioError, match="At most 100"), received(["x"] * (MAX_FILES + 1), folder):
         pass
-    monkeypatch.setattr("dora_diffusion.studio.ui.uploads.MAX_BYTES", 1000)
+    monkeypatch.setattr("dora_diffusion.studio.ui.endpoints.uploads.MAX_BYTES", 1000)
     with pytest.raises(StudioError, match="at most"), received(["data:image/png;base64," + "A" * 2000], folder):
         pass
 
 
-def test_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_fetched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in FETCHED:
         monkeypatch.setattr(safehttpx, name, getattr(safehttpx, name))  # put back afterwards
     fetch_nothing()
     from gradio.processing_utils import ssrf_protected_download
 
     with pytest.raises(gr.Error, match="fetches nothing"):
-        ssrf_protected_download("http://example.com/x.jpg", "unused")
+        ssrf_protected_download("http://example.com/x.jpg", str(tmp_path))
 
 
 # MCP
@@ -291,6 +297,13 @@ def test_mcp_would_go_round_a_login() -> None:
         mcp.check_mcp(("ada", "secret"))
 
 
+def test_mcp_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DORA_STUDIO_LOGIN", "ada:secret")
+    with pytest.raises(StudioError, match="without the login"):
+        launch(AppConfig(mcp=True, home=tmp_path / "home", browser=False), print)
+    assert not (tmp_path / "home").exists()
+
+
 def test_a_page_without_its_mcp_is_told() -> None:
     page = gr.Blocks()
     page.mcp_error = "Error launching MCP server: no call_tool"
@@ -313,7 +326,7 @@ class Served:
         body = json.dumps({"data": values}).encode()
         asked = urllib.request.Request(f"{self.url}gradio_api/run/{name}", body, {"content-type": "application/json"})
         try:
-            with urllib.request.urlopen(asked, timeout=20) as answer:
+            with urllib.request.urlopen(asked, timeout=120) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -329,13 +342,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with (home.parent / "log").open("wb") as log:
         server = subprocess.Popen([sys.executable, script, home, str(port), "--mcp"], stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}/"
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while url not in (home.parent / "log").read_text():
         assert server.poll() is None and time.monotonic() < end, (home.parent / "log").read_text()
         time.sleep(0.1)
     yield Served(url, home)
     server.terminate()
-    assert server.wait(20) == 0
+    assert server.wait(60) == 0
 
 
 @pytest.fixture
@@ -364,12 +377,11 @@ def test_the_whole_way_by_gradio_client(client: Client, tmp_path: Path) -> None:
 def test_short_answers_do_not_wait_for_pictures(client: Client, served: Served) -> None:
     waiting = [client.submit(subject=None, prompt="wait", api_name="/generate") for _ in range(3)]
     time.sleep(0.3)
-    started = time.monotonic()
     assert client.predict(api_name="/samples") == ["teapot", "backpack", "robot"]
     assert served.post("samples")[0] == 200
-    assert time.monotonic() - started < 3 and not any(job.done() for job in waiting)
+    assert not any(job.done() for job in waiting)
     (served.home / "go").touch()
-    assert all(len(job.result(timeout=20)[0]) == 1 for job in waiting)
+    assert all(len(job.result(timeout=120)[0]) == 1 for job in waiting)
 
 
 def test_the_example_of_the_guide(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -418,7 +430,7 @@ def test_files_of_the_machine_and_of_the_net_stay_where_they_are(served: Served,
 
 def test_no_address_is_fetched_for_a_browser(served: Served) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{served.url}gradio_api/file=http://203.0.113.1/x.jpg", timeout=5)
+        urllib.request.urlopen(f"{served.url}gradio_api/file=http://203.0.113.1/x.jpg", timeout=60)
     assert refused.value.code == 403
 
 

@@ -1,6 +1,7 @@
 """Create's handlers: what can be chosen, what the prompt lacks, what is drawn and told, and the history."""
 
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -193,10 +194,12 @@ def test_stop_ends_this_pages_order_and_keeps_what_is_drawn(actions: CreateActio
     lines = []
     for gallery, line, *_ in actions.draw(HERE, *form(count=8)):
         lines.append(line)
-        if thread is None:
+        if thread is None and 'data-state="working"' in str(line):  # it is served: the other one comes after it
             thread = threading.Thread(target=lambda: other.extend(actions.draw(ELSEWHERE, *form(count=1))))
             thread.start()
         if isinstance(gallery, list) and len(gallery) == 1:
+            while len(other) < 2:
+                time.sleep(0.01)
             actions.stop(HERE)
     assert 'data-state="stopped"' in lines[-1] and "1 picture in" in lines[-1]
     assert thread is not None

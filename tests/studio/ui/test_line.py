@@ -26,7 +26,8 @@ def test_what_the_work_tells_comes_in_order_and_whole() -> None:
 
 
 def test_five_pages_are_served_one_after_another_and_told_how_many_are_before_them() -> None:
-    line, at_work, most, heard = Line(), 0, 0, {}
+    line, all_are_here, at_work, most = Line(), threading.Event(), 0, 0
+    heard: dict[str, list[Any]] = {name: [] for name in "abcde"}
     guard = threading.Lock()
 
     def work(ticket: Ticket, tell: Callable[[Any], None]) -> None:
@@ -34,25 +35,29 @@ def test_five_pages_are_served_one_after_another_and_told_how_many_are_before_th
         with guard:
             at_work += 1
             most = max(most, at_work)
-        time.sleep(0.05)
-        tell("drawn")
+        tell("begun")
+        all_are_here.wait(10)
+        time.sleep(0.02)
         with guard:
             at_work -= 1
 
     def page(name: str) -> None:
-        heard[name] = list(served(line, name, work))
+        for event in served(line, name, work):
+            heard[name].append(event)
 
     threads = []
-    for name in "abcde":
+    for name, events in heard.items():  # each comes when the one before it is in line
         threads.append(threading.Thread(target=page, args=(name,)))
         threads[-1].start()
-        time.sleep(0.01)
+        while not events:
+            time.sleep(0.005)
+    all_are_here.set()
     for thread in threads:
         thread.join(10)
     assert most == 1
-    assert [heard[name][-1] for name in "abcde"] == ["drawn"] * 5
+    assert [events[-1] for events in heard.values()] == ["begun"] * 5
     assert [heard[name][0] for name in "bcde"] == [Waiting(ahead) for ahead in (1, 2, 3, 4)]
-    assert heard["a"] == ["drawn"]
+    assert heard["a"] == ["begun"]
 
 
 def test_a_stop_ends_this_pages_order_alone() -> None:

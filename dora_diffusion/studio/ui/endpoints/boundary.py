@@ -4,13 +4,17 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from dora_diffusion.errors import StudioError
-from dora_diffusion.studio.ui.answers import as_json
+from dora_diffusion.studio.ui.endpoints.answers import as_json
 from dora_diffusion.studio.ui.plain import plainly
+
+Limit = Annotated[int, Field(ge=1, le=200)]
+Offset = Annotated[int, Field(ge=0, le=10**9)]
+Step = Annotated[int, Field(ge=0, le=10**9)]
 
 _RULES = ConfigDict(str_max_length=4000, allow_inf_nan=False)
 

@@ -27,7 +27,7 @@ def photos(subject_photos: Path) -> list[Path]:
 
 
 def test_from_photos_to_a_trained_subject(fake_studio: FakeStudio, open_page: OpenPage, photos: list[Path]) -> None:
-    page = open_page(fake_studio())
+    page = open_page(fake_studio(pause_s=0.15))  # it must still be learning when the page is back and Cancel is pressed
     assert page.locator("#job-line").get_attribute("data-state") == "none"
     assert page.locator("#strip-line").get_attribute("data-state") == "none"
     fill_form(page, photos)
@@ -295,3 +295,20 @@ def test_the_real_trainer(serve: Callable[..., Server], open_page: OpenPage, rep
     wait_for_state(page, "done", 240)
     assert step_of(page) == 24
     page.locator("#teach-previews img").nth(8).wait_for()
+
+
+def test_what_is_written_while_photos_arrive_stays(
+    fake_studio: FakeStudio, open_page: OpenPage, photos: list[Path]
+) -> None:
+    page = open_page(fake_studio())
+    page.route("**/upload*", lambda route: (time.sleep(1), route.continue_()))  # a slow line
+    page.locator("#teach-photos input[type=file]").set_input_files(photos)
+    page.locator("#teach-noun input, #teach-noun textarea").fill("teapot")
+    page.locator("#teach-thumbs img").nth(len(photos) - 1).wait_for()
+    page.locator("#job-line[data-state=draft]").filter(has_text="eapot").wait_for()  # kept without the field being left
+    assert page.locator("#teach-noun input, #teach-noun textarea").input_value() == "teapot"
+    page.reload(wait_until="domcontentloaded")
+    page.locator("#teach-thumbs img").nth(len(photos) - 1).wait_for()
+    expect_value = page.locator("#teach-noun input, #teach-noun textarea")
+    expect_value.and_(page.locator(":not([value=''])")).wait_for()
+    assert expect_value.input_value() == "teapot"

@@ -1,0 +1,1 @@
+"""The endpoints for programs, by what they are about, and what stands between them and a request."""
