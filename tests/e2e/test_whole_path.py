@@ -173,7 +173,7 @@ def tab_to(page: Any, selector: str, at_most: int = 250) -> None:
     page.locator(selector).first.wait_for(state="attached")
     for _ in range(at_most):
         page.keyboard.press("Tab")
-        if page.evaluate("names => document.activeElement.matches(names)", selector):
+        if page.locator(selector).evaluate_all("found => found.includes(document.activeElement)"):
             assert page.evaluate(HAS_RING), f"{selector}: nobody sees that it has the focus"
             return
     raise AssertionError(f"{at_most} times Tab do not lead to {selector}")
