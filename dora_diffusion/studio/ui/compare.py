@@ -119,7 +119,8 @@ def _bind_form(studio: "Studio", actions: CompareActions, shared: Shared, parts:
         return (mine, mine) if not (prompt or "").strip() or prompt == written else (gr.skip(), gr.skip())
 
     shared.on_tick(lambda: gr.Dropdown(choices=actions.subjects()), [], [subject])
-    shared.subject.change(plain(follow), [shared.subject, subject], subject, **QUIET)
+    chosen = [shared.subject.change, shared.ready.change]
+    gr.on(chosen, plain(follow), [shared.subject, subject], subject, **QUIET)
     subject.input(lambda value: subject_of(value) or gr.skip(), subject, shared.subject, **QUIET)
     fields = [parts["values"], parts["job"]]
     gr.on([parts["mode"].change, subject.change], plain(actions.mode), [parts["mode"], subject], fields, **QUIET)

@@ -188,7 +188,7 @@ def _bind_words(actions: CreateActions, shared: Shared, parts: Parts) -> None:
     plain, subject, prompt = shared.plain, parts["subject"], parts["prompt"]
     shared.on_tick(actions.choices, [subject], [subject])
     gr.on(
-        [shared.subject.change, shared.checkpoint.change],
+        [shared.subject.change, shared.ready.change, shared.checkpoint.change],
         plain(actions.follow),
         [shared.subject, shared.checkpoint, subject],
         subject,

@@ -112,7 +112,8 @@ def _bind(actions: "ExportActions", shared: Shared, parts: Parts) -> None:
     shared.on_tick(lambda: gr.Dropdown(choices=actions.subjects()), [], [parts["subject"]])
     shared.on_tick(actions.checkpoints, [parts["subject"]], [parts["checkpoint"]])
     shared.on_tick(actions.earlier, [parts["asks"]], [parts["earlier"]])
-    shared.subject.change(plain(actions.follow), shared.subject, parts["subject"], **QUIET)
+    chosen = [shared.subject.change, shared.ready.change]
+    gr.on(chosen, plain(actions.follow), shared.subject, parts["subject"], **QUIET)
     parts["subject"].input(lambda value: value or gr.skip(), parts["subject"], shared.subject, **QUIET)
     parts["subject"].change(lambda: CURRENT, None, parts["checkpoint"], **QUIET)
     fields = [parts["strength"], parts["rank"], parts["table"]]

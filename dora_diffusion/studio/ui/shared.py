@@ -65,6 +65,8 @@ class Shared:
             Its value comes from the browser, so it is checked like any other text.
         checkpoint: hidden textbox with the checkpoint that Teach's "Try it now" wants drawn with in Create, written
             "job-3:200", or "" for the subject's own adapter; emptied when another subject is chosen.
+        ready: hidden textbox with the id of the chosen subject once there is something of it to use, else "": tabs that
+            use subjects listen to its ``.change``, because the subject that is taught was chosen long before.
         line: the orders of all pages that draw or export.
         entries: what can be drawn and exported.
         looks, followed: what ``on_tick`` and ``then_tick`` have noted, bound when all tabs are built.
@@ -81,9 +83,12 @@ class Shared:
     followed: list[Any] = field(default_factory=list)
     faults: set[str] = field(default_factory=set)
     entries: Entries = field(init=False)
+    ready: gr.Textbox = field(init=False)
 
     def __post_init__(self) -> None:
         self.entries = Entries(self.studio)
+        self.ready = gr.Textbox(visible="hidden", elem_id="ready", label="Whether the chosen subject can be used")
+        self.on_tick(self._usable, [self.subject], [self.ready])
 
     def plain(self, handler: Handler) -> Handler:
         """``handler`` with its errors as toasts in plain words; every handler of a page wears this."""
@@ -130,6 +135,10 @@ class Shared:
         timer.tick(**tick)
         for event in self.followed:
             event.then(**tick)
+
+    def _usable(self, subject_id: str) -> str:
+        subject = find(self.studio, subject_id)
+        return subject_id if subject and self.studio.subjects.adapter(subject_id) is not None else ""
 
     def _tick(self, seen: dict[str, Any], *values: Any) -> list[Any]:
         """What is true now, as far as this page has not been told; ``seen`` is what it was told."""
