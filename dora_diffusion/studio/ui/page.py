@@ -28,6 +28,7 @@ def build(studio: "Studio") -> gr.Blocks:
         checkpoint = gr.Textbox(visible="hidden", elem_id="checkpoint", label="Chosen checkpoint")
         tabs = gr.Tabs(elem_id="tabs", render=False)
         shared = Shared(studio, page, tabs, subject, checkpoint)
+        shared.on_tick(shared.usable, [subject], [shared.ready])
         build_header(studio, shared)
         tabs.render()
         with tabs:

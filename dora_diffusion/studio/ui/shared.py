@@ -88,7 +88,6 @@ class Shared:
     def __post_init__(self) -> None:
         self.entries = Entries(self.studio)
         self.ready = gr.Textbox(visible="hidden", elem_id="ready", label="Whether the chosen subject can be used")
-        self.on_tick(self._usable, [self.subject], [self.ready])
 
     def plain(self, handler: Handler) -> Handler:
         """``handler`` with its errors as toasts in plain words; every handler of a page wears this."""
@@ -136,7 +135,8 @@ class Shared:
         for event in self.followed:
             event.then(**tick)
 
-    def _usable(self, subject_id: str) -> str:
+    def usable(self, subject_id: str) -> str:
+        """What ``ready`` says of the chosen subject; the shell keeps it up to date."""
         subject = find(self.studio, subject_id)
         return subject_id if subject and self.studio.subjects.adapter(subject_id) is not None else ""
 
