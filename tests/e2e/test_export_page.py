@@ -26,7 +26,7 @@ def test_export(serve: Callable[..., Server], open_page: Callable[..., Any], tmp
     assert (tmp_path / "file").read_bytes() == b"weights" and download.value.suggested_filename.endswith("safetensors")
     row = page.locator("#export-earlier tbody tr")
     row.first.wait_for()
-    assert "✓ proved" in row.inner_text()
+    assert "✓ proved for ComfyUI" in row.inner_text()
 
     choose(page, "export-precision", "bf16")
     page.locator("#export-button").click()

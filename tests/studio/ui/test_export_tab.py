@@ -12,7 +12,7 @@ from fake_studio import FakeStudio
 
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.ui.choices import Entries
-from dora_diffusion.studio.ui.export import ExportActions
+from dora_diffusion.studio.ui.export import ExportActions, _form
 from dora_diffusion.studio.ui.export_html import formats_html, is_proved, result_html
 from dora_diffusion.studio.ui.line import Line
 from dora_diffusion.studio.workshop import StoppedError
@@ -43,9 +43,15 @@ def test_a_proved_file_is_shown_with_its_proof(actions: ExportActions, studio: A
     line, html, stop = told[-1]
     made = studio.exports.known[0]
     assert 'data-state="done"' in line and not stop.interactive
-    assert 'data-proved="true"' in html and "✓ Proved" in html and made.sha256 in html and made.path.name in html
+    assert (
+        'data-proved="true"' in html
+        and "✓ Proved for diffusers." in html
+        and made.sha256 in html
+        and made.path.name in html
+    )
     assert 'data-reader="diffusers" data-ok="true"' in html and "2.1e-07" in html and "3.3e-05" in html
-    assert 'data-reader="a1111" data-ok="false"' in html and "(asked besides)" in html
+    assert 'data-reader="a1111" data-ok="false"' in html and "<b>Not right in A1111</b>: drops the magnitudes" in html
+    assert "✓ proved for diffusers · ✗ not for A1111" in actions.earlier("") and "proved for diffusers" in line
     assert f'download="{made.path.name}"' in html and "/media/exports/" in html
     assert any("Reading it back" in line for line, *_ in told)
     assert studio.exports.asked == [
@@ -118,6 +124,11 @@ def test_a_format_shows_only_the_settings_it_takes(actions: ExportActions) -> No
         assert (strength.visible, rank.visible) == (takes_strength, takes_rank)
         assert f'<tr data-format="{name}" class=chosen' in table
     assert 'data-format="diffusers" class=chosen' in actions.formatted("nonsense")[2]
+
+
+def test_the_rank_is_the_projects_own(studio: Any) -> None:
+    with gr.Blocks():
+        assert _form(ExportActions(studio, Line(), Entries(studio)), studio.exports.formats())["rank"].value == 32
 
 
 def test_earlier_exports_are_shown_and_deleted_when_asked_twice(actions: ExportActions, studio: Any) -> None:
