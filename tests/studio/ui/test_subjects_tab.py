@@ -95,14 +95,28 @@ def test_one_in_full(actions: SubjectActions, studio: Any) -> None:
 
 def test_buttons_lead_to_the_other_tabs(actions: SubjectActions, studio: Any) -> None:
     trained_teapot(studio, SAMPLES)
-    assert actions.press_detail("teapot-1", pressed(do="retrain", subject="teapot-1")) == ("teapot-1", "tab teach")
-    assert actions.press_detail("teapot-1", pressed(do="export", subject="teapot-1")) == ("teapot-1", "tab export")
-    assert actions.press_detail("teapot-1", pressed(do="create", subject="teapot-1")) == ("teapot-1", "tab create")
+    assert actions.press_detail("teapot-1", pressed(do="retrain", subject="teapot-1")) == ("teapot-1", "tab teach", "")
+    assert actions.press_detail("teapot-1", pressed(do="export", subject="teapot-1")) == ("teapot-1", "tab export", "")
+    assert actions.press_detail("teapot-1", pressed(do="create", subject="teapot-1")) == ("teapot-1", "tab create", "")
     with pytest.raises(StudioError):
         actions.press_detail("teapot-1", pressed(do="retrain", subject="../../etc"))
     assert actions.press_card(0, pressed(do="open", id="teapot-1"))[0] == "teapot-1"
     with pytest.raises(StudioError):
         actions.press_card(0, pressed(do="open", id="gone-1"))
+
+
+def test_an_ended_training_is_removed_at_the_second_press(actions: SubjectActions, studio: Any) -> None:
+    trained_teapot(studio, [])
+    assert 'data-do="remove"' in actions.detail("teapot-1")[0]
+    *_, asks = actions.press_detail("teapot-1", pressed(do="remove", job="job-1"))
+    assert asks == "job-1" and 'data-do="remove-yes"' in actions.detail("teapot-1", asks)[0] and studio.jobs.known
+    assert actions.press_detail("teapot-1", pressed(do="keep", job="job-1"))[2] == "" and studio.jobs.known
+    assert actions.press_detail("teapot-1", pressed(do="remove-yes", job="job-1"))[2] == ""
+    assert not studio.jobs.known
+    with pytest.raises(StudioError):
+        actions.press_detail("teapot-1", pressed(do="remove", job="job-1"))
+    studio.jobs.put(a_job(subject_id="teapot-1", state="running"))
+    assert 'data-do="remove"' not in actions.detail("teapot-1")[0]
 
 
 def test_rename_delete_and_undo(actions: SubjectActions, studio: Any) -> None:
