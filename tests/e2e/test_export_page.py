@@ -35,6 +35,12 @@ def test_export(serve: Callable[..., Server], open_page: Callable[..., Any], tmp
 
     row.get_by_role("button", name="Show").click()
     page.locator("#export-result[data-proved=true]").wait_for()
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        for seen in (page.locator("#export-verdicts tbody td").last, row.get_by_role("button", name="Delete")):
+            box = seen.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width, (width, box)
+        page.screenshot(path=f"/tmp/h1_{width}.png", full_page=True)
     row.get_by_role("button", name="Delete").click()
     row.get_by_role("button", name="for good").click()
     page.locator("#export-none").wait_for()

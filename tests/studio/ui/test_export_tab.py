@@ -1,5 +1,6 @@
 """Export: nothing that is not proved looks like a success, what is refused says why, and what was made can be had."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from dora_diffusion.studio.ui.choices import Entries
 from dora_diffusion.studio.ui.export import ExportActions, _form
 from dora_diffusion.studio.ui.export_html import formats_html, is_proved, result_html
 from dora_diffusion.studio.ui.line import Line
+from dora_diffusion.studio.ui.tables import table
 from dora_diffusion.studio.workshop import StoppedError
 
 EVIL = '<img src=x onerror="steal()">'
@@ -163,6 +165,13 @@ def test_a_read_only_studio_exports_nothing(actions: ExportActions, studio: Any)
     studio.is_read_only = True
     with pytest.raises(StudioError, match="Another studio"):
         list(actions.export(*FORM, HERE))
+
+
+def test_each_cell_says_what_it_is_where_rows_are_cards() -> None:
+    rows = '<tr><th scope="row">a</th><td>1</td></tr><tr><th>b</th><td>2</td></tr>'
+    html = table("x", "X", ("File", "Size & <more>"), rows)
+    assert re.findall(r'<t[dh][^>]* data-label="([^"]*)"', html) == ["File", "Size &amp; &lt;more&gt;"] * 2
+    assert html.count("<thead><tr><th scope") == 1
 
 
 def test_words_of_others_are_escaped(actions: ExportActions, studio: Any) -> None:
