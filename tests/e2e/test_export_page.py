@@ -40,7 +40,6 @@ def test_export(serve: Callable[..., Server], open_page: Callable[..., Any], tmp
         for seen in (page.locator("#export-verdicts tbody td").last, row.get_by_role("button", name="Delete")):
             box = seen.bounding_box()
             assert box["x"] >= 0 and box["x"] + box["width"] <= width, (width, box)
-        page.screenshot(path=f"/tmp/h1_{width}.png", full_page=True)
     row.get_by_role("button", name="Delete").click()
     row.get_by_role("button", name="for good").click()
     page.locator("#export-none").wait_for()
