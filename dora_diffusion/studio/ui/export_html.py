@@ -19,7 +19,8 @@ def formats_html(formats: "Sequence[FormatNote]", chosen: str) -> str:
     rows = "".join(
         f'<tr data-format="{escape(note.name)}"{" class=chosen aria-current=true" if note.name == chosen else ""}>'
         f'<th scope="row">{"✓ " if note.name == chosen else ""}{escape(note.name)}</th><td>{escape(note.what)}</td>'
-        f"<td>{escape(', '.join(note.readers) or 'no program on this base')}</td><td>{escape(note.cannot or 'nothing')}</td></tr>"
+        f"<td>{escape(', '.join(note.readers) or 'no program on this base')}</td>"
+        f"<td>{escape(note.cannot or 'nothing')}</td></tr>"
         for note in formats
     )
     return table("export-formats", "Formats", ("Format", "What it is", "Read by", "What it lacks"), rows)
