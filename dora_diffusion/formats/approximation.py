@@ -1,12 +1,10 @@
 """Approximations as users meet them: the ranks they ask for, and what is said of the result."""
 
 from dora_diffusion.adapters.lowrank import Fits, RankRule
-from dora_diffusion.config.ranks import Ranks
+from dora_diffusion.config.ranks import DEFAULT_RANK, Ranks
 
-# Of a plain LoRA: twice the rank that is trained by default. In scripts/bench_lowrank.py (two toybox subjects, DoRAs of
-# rank 16) likeness was within 0.001 of the DoRA's at 32 and within 0.01 at 8 and 16; at 32 15 % of the change is lost.
-DEFAULT_RANK = 32
 LARGEST_RANK = 128  # where energy or error choose
+MUCH_LEFT_OUT = 0.2  # of the change: it shows in pictures
 
 
 def rule_of(ranks: Ranks) -> RankRule:
@@ -26,6 +24,8 @@ def told(fits: Fits, rule: RankRule | None) -> list[str]:
         f"{len(ranks)} layers of rank {span}; of the change of the weights {_percent(fits.residual)} is left "
         f"out (the worst layer: {_percent(worst)}, {name})"
     ]
+    if fits.residual > MUCH_LEFT_OUT:
+        rows.append(f"more than {_percent(MUCH_LEFT_OUT)} is much: raise the rank")
     if rule is not None and (short := fits.short_of(rule)):
         rows.append(
             f"{len(short)} layers keep less than was asked for at the largest rank, {rule.rank}, first {short[0]}; "

@@ -1,6 +1,8 @@
 """What can be exported, in words: what each file is for, and what it cannot do. Proofs are made on each file."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from dora_diffusion.studio.bases import EMBEDDED
 
 
 @dataclass(frozen=True)
@@ -13,6 +15,7 @@ class FormatNote:
         readers: the programs that read it right.
         cannot: what it does not carry, or who reads it wrong.
         takes_rank, takes_strength: which settings mean something for it.
+        only_published: those of ``readers`` that count blocks as the published models have them.
     """
 
     name: str
@@ -21,6 +24,17 @@ class FormatNote:
     cannot: str
     takes_rank: bool = False
     takes_strength: bool = False
+    only_published: tuple[str, ...] = ()
+
+    def on(self, base: str) -> "FormatNote":
+        """What holds on a base: toybox has fewer blocks than the published models."""
+        if base != EMBEDDED or not self.only_published:
+            return self
+        lost = (
+            f"On {EMBEDDED}, whose blocks are numbered otherwise, it is not right in {', '.join(self.only_published)}."
+        )
+        readers = tuple(reader for reader in self.readers if reader not in self.only_published)
+        return replace(self, readers=readers, cannot=f"{self.cannot} {lost}", only_published=())
 
 
 MERGED_FOLDER, MERGED_FILE = "merged", "merged_checkpoint"
@@ -46,13 +60,15 @@ FORMATS_IN_WORDS = (
         ("ComfyUI", "Forge", "A1111", "diffusers", "LyCORIS", "sd-scripts"),
         "It is not the DoRA itself: what a rank leaves out is told. sd-scripts lacks some layers of a full training.",
         takes_rank=True,
+        only_published=("A1111",),
     ),
     FormatNote(
         MERGED_FILE,
         "A whole model in one file with the subject in its weights.",
         ("ComfyUI", "Forge", "A1111"),
-        "As large as the base; its strength is fixed. These programs know the published sizes alone, so not toybox.",
+        "As large as the base; its strength is fixed.",
         takes_strength=True,
+        only_published=("ComfyUI", "Forge", "A1111"),
     ),
     FormatNote(
         MERGED_FOLDER,
@@ -78,6 +94,7 @@ FORMATS_IN_WORDS = (
         "The whole differences of all changed layers.",
         ("ComfyUI", "Forge", "A1111", "LyCORIS"),
         "As large as the layers it changes; diffusers and sd-scripts do not read it.",
+        only_published=("A1111",),
     ),
     FormatNote(
         "peft",

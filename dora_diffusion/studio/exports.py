@@ -18,6 +18,7 @@ from dora_diffusion.studio.bases import Bases
 from dora_diffusion.studio.database import Database
 from dora_diffusion.studio.export_formats import FORMATS_IN_WORDS, MERGED, FormatNote
 from dora_diffusion.studio.home import Home
+from dora_diffusion.studio.intake import slug
 from dora_diffusion.studio.jobs import Jobs
 from dora_diffusion.studio.lookup import Lookup
 from dora_diffusion.studio.orders import MAX_STRENGTH
@@ -90,9 +91,16 @@ class Exports:
         self._home, self._database, self._workshop = home, database, workshop
         self._lookup = Lookup(home, database, subjects, jobs, bases)
 
-    def formats(self) -> "list[FormatNote]":
-        """What can be exported, the commonest first."""
-        return list(FORMATS_IN_WORDS)
+    def formats(self, subject_id: str | None = None) -> "list[FormatNote]":
+        """What can be exported, the commonest first; of a subject, with those readers that its base suits.
+
+        Raises:
+            StudioError: there is no such subject.
+        """
+        if subject_id is None:
+            return list(FORMATS_IN_WORDS)
+        base = self._lookup.base_of(self._lookup.subject(subject_id), None)
+        return [note.on(base) for note in FORMATS_IN_WORDS]
 
     def export(
         self,
@@ -142,7 +150,7 @@ class Exports:
             "strength": strength,
             "rank": rank,
             "folder": str(draft),
-            "stem": f"{subject.id}-{format}",
+            "stem": f"{slug(subject.name)}-{format}",
         }
         try:
             made = self._workshop.call("export", arguments, listen, stop)

@@ -26,7 +26,7 @@ def test_export(serve: Callable[..., Server], open_page: Callable[..., Any], tmp
     assert (tmp_path / "file").read_bytes() == b"weights" and download.value.suggested_filename.endswith("safetensors")
     row = page.locator("#export-earlier tbody tr")
     row.first.wait_for()
-    assert "✓ proved" in row.inner_text()
+    assert "✓ proved for ComfyUI" in row.inner_text()
 
     choose(page, "export-precision", "bf16")
     page.locator("#export-button").click()
@@ -35,6 +35,11 @@ def test_export(serve: Callable[..., Server], open_page: Callable[..., Any], tmp
 
     row.get_by_role("button", name="Show").click()
     page.locator("#export-result[data-proved=true]").wait_for()
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 844})
+        for seen in (page.locator("#export-verdicts tbody td").last, row.get_by_role("button", name="Delete")):
+            box = seen.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= width, (width, box)
     row.get_by_role("button", name="Delete").click()
     row.get_by_role("button", name="for good").click()
     page.locator("#export-none").wait_for()

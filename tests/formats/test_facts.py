@@ -186,10 +186,17 @@ def test_what_is_wrong_and_what_to_export_instead(dora: Path, tmp_path: Path) ->
         verdicts["comfyui"],
     )
     assert "72 DoRA scales are filtered out" in verdicts["diffusers"]
-    assert verdicts["a1111"].endswith("(56 magnitudes are divided by the norms of input columns); export --format lora")
+    assert verdicts["a1111"].endswith("56 magnitudes are divided by the norms of input columns); export --format lora")
+    assert "it counts blocks as the published models do" in verdicts["a1111"]
     verdicts = facts(exported(dora, "dual", tmp_path))["readers"]
     assert verdicts["forge"].startswith("loads nothing: 72 keys match no layer")
     assert verdicts["lycoris"] == "reads nothing of it: its names are not known there; export --format kohya"
+
+
+def test_a_plain_lora_is_not_told_to_become_one(tmp_path: Path) -> None:
+    FORMATS.load("lora").write(moved_state("lora"), tmp_path / "x.safetensors", BaseByName("toybox"))
+    verdicts = facts(tmp_path / "x.safetensors", "toybox")["readers"]
+    assert verdicts["a1111"].startswith("wrong in") and "export" not in verdicts["a1111"]
 
 
 def test_a_lora_of_another_tool_is_right_everywhere_without_a_base(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ class FakeExports:
         self.step_s = 0.0
         self.asked: list[dict[str, Any]] = []
 
-    def formats(self) -> list[FormatNote]:
+    def formats(self, subject_id: str | None = None) -> list[FormatNote]:
         return [
             FormatNote("diffusers", "DoRA for diffusers scripts", ("diffusers",), "A1111 does not read it"),
             FormatNote("comfyui", "DoRA for ComfyUI and Forge", ("ComfyUI", "Forge"), ""),

@@ -12,7 +12,7 @@ from shop import Shop, fake_workshop
 from dora_diffusion.errors import StudioError
 from dora_diffusion.formats.verify.promises import further_readers_of, readers_of
 from dora_diffusion.registry import FORMATS
-from dora_diffusion.studio.export_formats import MERGED
+from dora_diffusion.studio.export_formats import FORMATS_IN_WORDS, MERGED
 from dora_diffusion.studio.exports import plain
 
 
@@ -36,11 +36,26 @@ def test_every_format_is_described_and_its_readers_are_those_it_is_proved_in(sho
     assert {name for name, note in notes.items() if note.takes_strength} == set(MERGED)
 
 
+def test_a_reader_that_counts_blocks_as_published_does_not_stand_in_a_toybox_subjects_formats(shop: Shop) -> None:
+    def readers(*subject: str) -> dict[str, tuple[str, ...]]:
+        return {note.name: note.readers for note in shop.exports.formats(*subject)}
+
+    assert "A1111" in readers()["lora"] and "A1111" in readers()["diff"]
+    here = readers("dog-1")
+    assert not any("A1111" in found for found in here.values()) and here["merged_checkpoint"] == ()
+    assert here["lora"][:2] == ("ComfyUI", "Forge") and here["comfyui"] == readers()["comfyui"]
+    lora = next(note for note in shop.exports.formats("dog-1") if note.name == "lora")
+    assert "On toybox, whose blocks are numbered otherwise, it is not right in A1111." in lora.cannot
+    assert FORMATS_IN_WORDS[2].on("my-sd15") is FORMATS_IN_WORDS[2]
+    with pytest.raises(StudioError, match="no subject"):
+        shop.exports.formats("cat-1")
+
+
 def test_an_export_is_a_file_and_a_row(shop: Shop) -> None:
     said: list[str] = []
     export = shop.exports.export("dog-1", "comfyui", on_note=said.append)
     assert export.id == "export-1" and export.path.read_bytes() == b"weights" and said == ["Proving."]
-    assert export.path == shop.home.media / "exports" / "export-1" / "dog-1-comfyui.safetensors"
+    assert export.path == shop.home.media / "exports" / "export-1" / "rex-comfyui.safetensors"  # by its name
     (verdict,) = export.verdicts
     assert verdict.ok and verdict.must and verdict.reader == "comfyui" and verdict.worst == 1e-8
     assert export.note == "Something is left out." and export.seconds > 0

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -155,7 +156,17 @@ def test_an_adapter_file_is_proved(shop: Shop, state: AdapterState, name: str) -
 
 def test_a_plain_lora_tells_what_it_leaves_out(shop: Shop) -> None:
     export = shop.exports.export("dog-1", "lora", rank=4)
-    assert "of rank 4" in export.note and "left out" in export.note
+    assert "of rank 4" in export.note and "left out" in export.note and "raise the rank" in export.note
+
+
+def test_a_reader_that_misplaces_blocks_is_told_and_its_layers_add_up(shop: Shop) -> None:
+    verdicts = {verdict.reader: verdict for verdict in shop.exports.export("dog-1", "lora").verdicts}
+    assert verdicts["comfyui"].ok and verdicts["forge"].ok and not verdicts["a1111"].ok
+    words = verdicts["a1111"].words
+    assert "it counts blocks as the published models do" in words
+    right, expected = map(int, re.match(r"(\d+) of (\d+) layers right", words).groups())  # type: ignore[union-attr]
+    wrong = [int(count) for count in re.findall(r"(\d+) (?:read wrong|not read)", words)]
+    assert right + sum(wrong) == expected and wrong
 
 
 def test_a_folder_comes_as_one_zip(shop: Shop, tmp_path: Path) -> None:

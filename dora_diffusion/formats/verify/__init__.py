@@ -14,7 +14,7 @@ from dora_diffusion.formats.verify.reading import (
     Reading,
     read_adapter_file,
 )
-from dora_diffusion.formats.verify.report import notes, table
+from dora_diffusion.formats.verify.report import first_fault, notes, table
 
 __all__ = [
     "RIGHT",
@@ -29,6 +29,7 @@ __all__ = [
     "Verification",
     "answers",
     "as_json",
+    "first_fault",
     "notes",
     "open_file",
     "read_adapter_file",

@@ -41,6 +41,9 @@ class A1111Reader:
             layer = modules.get(_original(prefix)) or modules.get(prefix)
             if layer is not None:
                 parts.setdefault(layer, {})[part] = key
+        spelled = {flat("lora_unet", path): f"unet.{path}" for path in base.unet_paths}
+        prefixes = {key.partition(".")[0] for key in file.tensors}
+        miscounted = sum(_is_miscounted(prefix, spelled.get(prefix), modules) for prefix in prefixes)
         layers = {}
         for layer, keys in parts.items():
             found = _found(file, keys)
@@ -51,8 +54,12 @@ class A1111Reader:
         # Embeddings that lie in the file are read as such.
         over = tuple(key for key in left_over(file, layers) if not key.startswith("bundle_emb."))
         by_row = sum(found.magnitude is not None and found.magnitude.shape[:1] != (1,) for found in layers.values())
-        remarks = (f"{by_row} magnitudes are divided by the norms of input columns",) if by_row else ()
-        return Reading(layers, over, remarks=remarks)
+        remarks = []
+        if miscounted:
+            remarks.append(f"it counts blocks as the published models do, and so misplaces {miscounted} of this base's")
+        if by_row:
+            remarks.append(f"{by_row} magnitudes are divided by the norms of input columns")
+        return Reading(layers, over, remarks=tuple(remarks))
 
     def merge(self, found: Found, weight: Tensor) -> Tensor:
         changed = update(found, weight) if found.diff is None else difference(found, weight)
@@ -78,6 +85,13 @@ def _modules(base: BaseWeights) -> dict[str, str]:
             if base.family == "sd1":
                 found[f"lora_te1_text_model_encoder_layers_{inner}"] = layer
     return found
+
+
+def _is_miscounted(prefix: str, meant: str | None, modules: dict[str, str]) -> bool:
+    """Whether a key with diffusers' numbers of a block is taken for another layer, or for none."""
+    if meant is None or not (_BLOCK.match(prefix) or _SAMPLER.match(prefix)):
+        return False
+    return (modules.get(_original(prefix)) or modules.get(prefix)) != meant
 
 
 def _original(prefix: str) -> str:

@@ -22,13 +22,21 @@ def answers(file: AdapterFile, state: AdapterState, base: Base | None, *, made_f
     """
     weights = stand_in(state) if base is None else BaseWeights(base.family, base.weights)
     tells_figures, is_certain = base is not None, base is not None or not made_for_base
-    return {one.reader: _answer(one, tells_figures, is_certain) for one in judged(file, state, weights)}
+    return {
+        one.reader: _answer(one, _instead(one, state), tells_figures, is_certain)
+        for one in judged(file, state, weights)
+    }
 
 
-def _answer(one: Verification, tells_figures: bool, is_certain: bool) -> str:
+def _instead(one: Verification, state: AdapterState) -> str:
+    """What to export for a reader; a plain LoRA gains nothing by being made one again."""
+    better = format_for(one.reader)
+    return "" if better == "lora" and state.kind == "lora" else f"; export --format {better}"
+
+
+def _answer(one: Verification, instead: str, tells_figures: bool, is_certain: bool) -> str:
     if one.is_right:
         return RIGHT
-    instead = f"; export --format {format_for(one.reader)}"
     if one.refusal:
         return f"loads nothing: {one.refusal}{instead}"
     if is_untouched(one):

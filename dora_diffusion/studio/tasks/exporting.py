@@ -16,7 +16,7 @@ from dora_diffusion.errors import FormatError
 from dora_diffusion.formats import WEIGHTS_NAME, adapter_file, load_adapter
 from dora_diffusion.formats import export as export_adapter
 from dora_diffusion.formats.base_files import BaseFiles, open_base
-from dora_diffusion.formats.verify import Verification, notes, readers_of
+from dora_diffusion.formats.verify import Verification, first_fault, readers_of
 from dora_diffusion.inference import merge
 from dora_diffusion.inference.device import PRECISIONS
 from dora_diffusion.registry import FORMATS
@@ -88,11 +88,22 @@ def _adapter(
 
 
 def _verdict(found: Verification, must: bool) -> Verdict:
-    words = f"{found.covered} of {found.expected} layers"
-    said = notes(found)
-    if not found.is_right and said:
-        words = f"{words}; {said[0]}"
-    return Verdict(found.reader, found.is_right, words, found.worst_error, found.worst_of_change, must)
+    return Verdict(found.reader, found.is_right, _counted(found), found.worst_error, found.worst_of_change, must)
+
+
+def _counted(found: Verification) -> str:
+    """How many layers are right, and of the others why; the adapter's layers add up."""
+    if found.refusal:
+        return first_fault(found)
+    own = [layer for layer in found.layers if layer.expected]
+    right = sum(layer.within for layer in own)
+    if found.is_right:
+        return f"{right} of {found.expected} layers"
+    misread = sum(layer.taken and not layer.within for layer in own)
+    others = len(found.wrong) - (len(own) - right)
+    counts = {"read wrong": misread, "not read": len(own) - right - misread, "changed besides": others}
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"{right} of {found.expected} layers right, {said}: {'; '.join(found.remarks) or first_fault(found)}"
 
 
 def _merged(

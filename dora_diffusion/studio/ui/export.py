@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from dora_diffusion.config.ranks import DEFAULT_RANK
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.orders import MAX_STRENGTH
 from dora_diffusion.studio.ui.choices import Choices, Entries, checkpoints
 from dora_diffusion.studio.ui.controls import choice
 from dora_diffusion.studio.ui.drawing import DRAW, behind, check_writable, state_line
-from dora_diffusion.studio.ui.export_html import earlier_html, formats_html, is_proved, result_html
+from dora_diffusion.studio.ui.export_html import earlier_html, formats_html, is_proved, proof_words, result_html
 from dora_diffusion.studio.ui.html import asked, panel
 from dora_diffusion.studio.ui.line import Line, Stopping, Ticket, Waiting, served
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
@@ -36,7 +37,7 @@ class ExportTab:
 
     def build(self, studio: "Studio", shared: Shared) -> None:
         actions = ExportActions(studio, shared.line, shared.entries)
-        formats = studio.exports.formats()
+        formats = actions.formats(actions.first())
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=320, elem_classes="card"):
                 parts = _form(actions, formats)
@@ -58,7 +59,7 @@ def _form(actions: "ExportActions", formats: "list[FormatNote]") -> Parts:
     parts: Parts = {}
     parts["subject"] = choice(
         subjects,
-        value=subjects[0][1] if subjects else None,
+        value=actions.first(),
         elem_id="export-subject",
         label="Subject",
         info="Only what was taught can be exported.",
@@ -70,7 +71,7 @@ def _form(actions: "ExportActions", formats: "list[FormatNote]") -> Parts:
         label="Checkpoint",
     )
     parts["format"] = gr.Radio(
-        [(f"{note.name}, for {', '.join(note.readers)}", note.name) for note in formats],
+        labels(formats),
         value=formats[0].name,
         elem_id="export-format",
         label="Format",
@@ -92,7 +93,7 @@ def _form(actions: "ExportActions", formats: "list[FormatNote]") -> Parts:
             min_width=160,
         )
         parts["rank"] = gr.Number(
-            8,
+            DEFAULT_RANK,
             elem_id="export-rank",
             label="Rank",
             info="Of the plain LoRA: more is nearer.",
@@ -107,17 +108,26 @@ def _form(actions: "ExportActions", formats: "list[FormatNote]") -> Parts:
     return parts
 
 
+def labels(formats: "list[FormatNote]") -> Choices:
+    """The formats and whom each is for."""
+    return [(f"{note.name}, for {', '.join(note.readers) or 'no program on this base'}", note.name) for note in formats]
+
+
 def _bind(actions: "ExportActions", shared: Shared, parts: Parts) -> None:
     plain = shared.plain
     shared.on_tick(lambda: gr.Dropdown(choices=actions.subjects()), [], [parts["subject"]])
     shared.on_tick(actions.checkpoints, [parts["subject"]], [parts["checkpoint"]])
+    shared.on_tick(
+        lambda subject: gr.Radio(choices=labels(actions.formats(subject))), [parts["subject"]], [parts["format"]]
+    )
+    shared.on_tick(actions.table, [parts["format"], parts["subject"]], [parts["table"]])
     shared.on_tick(actions.earlier, [parts["asks"]], [parts["earlier"]])
     chosen = [shared.subject.change, shared.ready.change]
     gr.on(chosen, plain(actions.follow), shared.subject, parts["subject"], **QUIET)
     parts["subject"].input(lambda value: value or gr.skip(), parts["subject"], shared.subject, **QUIET)
     parts["subject"].change(lambda: CURRENT, None, parts["checkpoint"], **QUIET)
     fields = [parts["strength"], parts["rank"], parts["table"]]
-    parts["format"].change(plain(actions.formatted), parts["format"], fields, **QUIET)
+    parts["format"].change(plain(actions.formatted), [parts["format"], parts["subject"]], fields, **QUIET)
     shown = [parts["state"], parts["result"], parts["stop"]]
     form = [parts[name] for name in FORM]
     shared.then_tick(parts["export"].click(plain(actions.export), form, shown, **DRAW))
@@ -139,6 +149,22 @@ class ExportActions:
         """What can be exported."""
         return self._entries.trained()
 
+    def first(self) -> str | None:
+        """The subject that is chosen as a page opens."""
+        subjects = self.subjects()
+        return subjects[0][1] if subjects else None
+
+    def formats(self, subject_id: str | None) -> "list[FormatNote]":
+        """The formats, with the readers that suit the subject's base, where that is known."""
+        try:
+            return self._studio.exports.formats(subject_id or None)
+        except StudioError:
+            return self._studio.exports.formats()
+
+    def table(self, name: str, subject_id: str | None) -> str:
+        """HTML of what the formats are for, the chosen one marked."""
+        return formats_html(self.formats(subject_id), name)
+
     def follow(self, subject_id: str) -> Any:
         """The subject that was chosen on another tab, where it can be exported."""
         return subject_id if subject_id in [value for _, value in self.subjects()] else gr.skip()
@@ -153,9 +179,9 @@ class ExportActions:
         found.extend((f"{job.id}, step {step}", f"{job.id}@{step}") for job, step in steps)
         return gr.Dropdown(choices=found)
 
-    def formatted(self, name: str) -> tuple[Any, ...]:
+    def formatted(self, name: str, subject_id: str | None = None) -> tuple[Any, ...]:
         """The settings that a format takes, and the table with it marked."""
-        formats = self._studio.exports.formats()
+        formats = self.formats(subject_id)
         note = next((note for note in formats if note.name == name), formats[0])
         return (
             gr.Slider(visible=note.takes_strength),
@@ -214,7 +240,7 @@ class ExportActions:
             yield state_line(NAME, "stopped", "Stopped; no file is left"), "", gr.Button(interactive=False)
             return
         proved = is_proved(last)
-        words = f"{last.path.name} is proved" if proved else f"{last.path.name} is not proved"
+        words = f"{last.path.name} is {proof_words(last)[0]}"
         result = result_html(last, self._names().get(subject, subject))
         yield state_line(NAME, "done" if proved else "failed", words), result, gr.Button(interactive=False)
 

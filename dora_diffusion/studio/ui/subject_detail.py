@@ -8,6 +8,7 @@ from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.fields import value_at, walk
 from dora_diffusion.config.files import load_yaml
 from dora_diffusion.errors import ConfigError
+from dora_diffusion.studio.observe import ENDED
 from dora_diffusion.studio.ui.cards import WORDS
 from dora_diffusion.studio.ui.choices import checkpoints
 from dora_diffusion.studio.ui.curve import likeness_curve, loss_curve
@@ -26,8 +27,8 @@ _ALWAYS = ("adapter.kind", "adapter.rank", "optim.learning_rate", "run.max_train
 _NEVER = ("data.instance_data_dir", "run.output_dir", "run.logging_dir", "data.class_noun", "data.trigger")
 
 
-def detail_html(studio: "Studio", subject: "Subject") -> str:
-    """HTML of a subject."""
+def detail_html(studio: "Studio", subject: "Subject", asks: str = "") -> str:
+    """HTML of a subject; ``asks``: the training whose removal is to be confirmed."""
     jobs = studio.jobs.of_subject(subject.id)
     job = next((job for job in jobs if job.id == subject.chosen_job), jobs[0] if jobs else None)
     return "".join(
@@ -36,7 +37,7 @@ def detail_html(studio: "Studio", subject: "Subject") -> str:
             _photos(studio, subject),
             _curves(studio, subject, job) if job else '<p class="empty">It has not been taught yet.</p>',
             _checkpoints(studio, subject),
-            _trainings(jobs),
+            _trainings(jobs, asks),
             _settings(studio, job) if job else "",
         )
     )
@@ -110,15 +111,15 @@ def _checkpoint(job: "Job", step: int, likeness: float | None, is_used: bool) ->
     )
 
 
-def _trainings(jobs: "list[Job]") -> str:
+def _trainings(jobs: "list[Job]", asks: str) -> str:
     if not jobs:
         return ""
-    items = "".join(_training(job) for job in jobs[:SHOWN_JOBS])
+    items = "".join(_training(job, job.id == asks) for job in jobs[:SHOWN_JOBS])
     more = f"<p>and {len(jobs) - SHOWN_JOBS} older ones</p>" if len(jobs) > SHOWN_JOBS else ""
     return f'<h3>Trainings</h3><ul class="trainings">{items}</ul>{more}'
 
 
-def _training(job: "Job") -> str:
+def _training(job: "Job", asks: bool) -> str:
     said = "" if job.failure or not job.message else f'<p class="quiet">{escape(sentence(job.message))}</p>'
     when = f"{datetime.fromtimestamp(job.created):%d %b %Y, %H:%M}"
     # "Make a picture" stands at the top already: here it would be the same for each training.
@@ -127,8 +128,19 @@ def _training(job: "Job") -> str:
     return (
         f'<li data-job="{escape(job.id)}" data-state="{job.state}"><p>'
         f'<span aria-hidden="true">{SIGNS[job.state]}</span> '
-        f"<b>{escape(job.id)}</b> {words}</p>{said}{failure_box(job)}{buttons}</li>"
+        f"<b>{escape(job.id)}</b> {words}</p>{said}{failure_box(job)}{buttons}{_removal(job, asks)}</li>"
     )
+
+
+def _removal(job: "Job", asks: bool) -> str:
+    """Of a training that has ended: a button that frees its checkpoints, at the second press."""
+    if job.state not in ENDED:
+        return ""
+    if not asks:
+        remove = button("Remove", "remove", "link", f"Remove {job.id} and its checkpoints", job=job.id)
+        return f'<p class="acts">{remove}</p>'
+    sure = button("Remove it", "remove-yes", "stop", f"Remove {job.id} and its checkpoints for good", job=job.id)
+    return f'<p class="acts">Its checkpoints go with it. {sure}{button("Keep it", "keep", job=job.id)}</p>'
 
 
 def _settings(studio: "Studio", job: "Job") -> str:

@@ -35,12 +35,12 @@ class SubjectsTab:
                     name, rename = _field("subjects-name", "Name", "What you call it.", "Rename", "secondary")
                     info = "Type the name to delete the subject, its trainings and its pictures."
                     typed, delete = _field("subjects-typed", "Delete", info, "Delete", "stop")
-        page = gr.State(0)
+        page, asks = gr.State(0), gr.State("")
         shared.on_tick(actions.cards, [shared.subject, page], [cards])
-        shared.on_tick(actions.detail, [shared.subject], [detail, change])
+        shared.on_tick(actions.detail, [shared.subject, asks], [detail, change])
         plain, chosen = shared.plain, shared.subject
         shared.then_tick(cards.click(plain(actions.press_card), page, [chosen, shared.tabs, page], **PROMPT))
-        shared.then_tick(detail.click(plain(actions.press_detail), chosen, [chosen, shared.tabs], **PROMPT))
+        shared.then_tick(detail.click(plain(actions.press_detail), chosen, [chosen, shared.tabs, asks], **PROMPT))
         detail.click(plain(actions.wants_pictures), None, shared.checkpoint, **PROMPT)
         chosen.change(plain(actions.name_of), chosen, [name, typed], **QUIET)
         for event in (rename.click, name.submit):
@@ -68,8 +68,12 @@ class SubjectActions:
         """HTML of the cards."""
         return cards_html(self._studio, self._sizes, chosen, page)
 
-    def detail(self, chosen: str) -> tuple[str, Any]:
-        """HTML of the chosen subject, and whether it can be renamed and deleted."""
+    def detail(self, chosen: str, asks: str = "") -> tuple[str, Any]:
+        """HTML of the chosen subject, and whether it can be renamed and deleted.
+
+        Args:
+            asks: the training whose removal is to be confirmed.
+        """
         try:
             subject = self._studio.subjects.get(chosen) if chosen else None
         except StudioError:
@@ -79,7 +83,7 @@ class SubjectActions:
         if subject.deleted is not None:
             gone = f'<p class="empty" id="subject-none">{escape(subject.name)} was deleted.</p>'
             return gone, gr.Accordion(visible=False)
-        return detail_html(self._studio, subject), gr.Accordion(visible=not self._studio.is_read_only)
+        return detail_html(self._studio, subject, asks), gr.Accordion(visible=not self._studio.is_read_only)
 
     def name_of(self, chosen: str) -> tuple[str, str]:
         """What stands in the fields for name and deletion when another subject was chosen."""
@@ -110,10 +114,10 @@ class SubjectActions:
             return gr.skip(), gr.skip(), number
         return gr.skip(), gr.skip(), gr.skip()
 
-    def press_detail(self, chosen: str, event: gr.EventData) -> tuple[Any, Any]:
+    def press_detail(self, chosen: str, event: gr.EventData) -> tuple[Any, Any, str]:
         """What a button of the subject says.
 
-        Returns: chosen subject, tabs.
+        Returns: chosen subject, tabs, the training whose removal is to be confirmed.
 
         Raises:
             StudioError: subject, training or checkpoint are gone, or its state does not allow it.
@@ -123,12 +127,17 @@ class SubjectActions:
         step = whole(wanted.get("step"))
         if do == "use" and step is not None:
             self._studio.subjects.choose(chosen, wanted.get("job", ""), step)
-            return gr.skip(), gr.skip()
+            return gr.skip(), gr.skip(), ""
+        if do == "remove":
+            return gr.skip(), gr.skip(), self._studio.jobs.get(wanted.get("job", "")).id
+        if do == "remove-yes":
+            self._studio.jobs.remove(wanted.get("job", ""))
+            return gr.skip(), gr.skip(), ""
         if do in ("retrain", "export"):
             subject = self._studio.subjects.get(wanted.get("subject", "")).id
-            return subject, self._shared.go("teach" if do == "retrain" else "export")
+            return subject, self._shared.go("teach" if do == "retrain" else "export"), ""
         tab, subject = do_job(self._studio, self._shared, wanted)
-        return subject, tab
+        return subject, tab, ""
 
     def wants_pictures(self, event: gr.EventData) -> Any:
         """Create shall show the subject itself, where the button says so."""

@@ -40,7 +40,7 @@ LONG = {"generate", "compare", "export", "check_base", "add_base"}
 SHORT = {
     *("list_subjects", "subject", "create_subject", "samples", "create_sample", "delete_subject", "restore_subject"),
     *("qualities", "estimate", "train", "jobs", "job", "losses", "checkpoints", "use_checkpoint", "cancel", "resume"),
-    *("remedy", "history", "formats", "bases"),
+    *("remedy", "remove_job", "history", "formats", "bases"),
 }
 
 

@@ -1,5 +1,6 @@
 """Export: nothing that is not proved looks like a success, what is refused says why, and what was made can be had."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +13,10 @@ from fake_studio import FakeStudio
 
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.ui.choices import Entries
-from dora_diffusion.studio.ui.export import ExportActions
+from dora_diffusion.studio.ui.export import ExportActions, _form
 from dora_diffusion.studio.ui.export_html import formats_html, is_proved, result_html
 from dora_diffusion.studio.ui.line import Line
+from dora_diffusion.studio.ui.tables import table
 from dora_diffusion.studio.workshop import StoppedError
 
 EVIL = '<img src=x onerror="steal()">'
@@ -43,9 +45,15 @@ def test_a_proved_file_is_shown_with_its_proof(actions: ExportActions, studio: A
     line, html, stop = told[-1]
     made = studio.exports.known[0]
     assert 'data-state="done"' in line and not stop.interactive
-    assert 'data-proved="true"' in html and "✓ Proved" in html and made.sha256 in html and made.path.name in html
+    assert (
+        'data-proved="true"' in html
+        and "✓ Proved for diffusers." in html
+        and made.sha256 in html
+        and made.path.name in html
+    )
     assert 'data-reader="diffusers" data-ok="true"' in html and "2.1e-07" in html and "3.3e-05" in html
-    assert 'data-reader="a1111" data-ok="false"' in html and "(asked besides)" in html
+    assert 'data-reader="a1111" data-ok="false"' in html and "<b>Not right in A1111</b>: drops the magnitudes" in html
+    assert "✓ proved for diffusers · ✗ not for A1111" in actions.earlier("") and "proved for diffusers" in line
     assert f'download="{made.path.name}"' in html and "/media/exports/" in html
     assert any("Reading it back" in line for line, *_ in told)
     assert studio.exports.asked == [
@@ -120,6 +128,11 @@ def test_a_format_shows_only_the_settings_it_takes(actions: ExportActions) -> No
     assert 'data-format="diffusers" class=chosen' in actions.formatted("nonsense")[2]
 
 
+def test_the_rank_is_the_projects_own(studio: Any) -> None:
+    with gr.Blocks():
+        assert _form(ExportActions(studio, Line(), Entries(studio)), studio.exports.formats())["rank"].value == 32
+
+
 def test_earlier_exports_are_shown_and_deleted_when_asked_twice(actions: ExportActions, studio: Any) -> None:
     list(actions.export(*FORM, HERE))
     asks, line, html = actions.press(pressed(do="show", id="export-1"))
@@ -152,6 +165,13 @@ def test_a_read_only_studio_exports_nothing(actions: ExportActions, studio: Any)
     studio.is_read_only = True
     with pytest.raises(StudioError, match="Another studio"):
         list(actions.export(*FORM, HERE))
+
+
+def test_each_cell_says_what_it_is_where_rows_are_cards() -> None:
+    rows = '<tr><th scope="row">a</th><td>1</td></tr><tr><th>b</th><td>2</td></tr>'
+    html = table("x", "X", ("File", "Size & <more>"), rows)
+    assert re.findall(r'<t[dh][^>]* data-label="([^"]*)"', html) == ["File", "Size &amp; &lt;more&gt;"] * 2
+    assert html.count("<thead><tr><th scope") == 1
 
 
 def test_words_of_others_are_escaped(actions: ExportActions, studio: Any) -> None:

@@ -28,6 +28,7 @@ class TrainingEndpoints:
             self.cancel,
             self.resume,
             self.remedy,
+            self.remove_job,
         )
         self.in_line = ()
 
@@ -163,3 +164,15 @@ class TrainingEndpoints:
             The job that goes on, which may be a new one.
         """
         return self.studio.jobs.apply(job, name)
+
+    def remove_job(self, job: str) -> str:
+        """Forget a training that has ended, and free the space of its checkpoints. They cannot be brought back.
+
+        Args:
+            job: its id.
+
+        Returns:
+            The id.
+        """
+        self.studio.jobs.remove(job)
+        return job
