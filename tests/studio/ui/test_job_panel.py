@@ -33,6 +33,15 @@ def test_a_running_training() -> None:
     assert 'data-do="cancel"' in html and 'data-do="resume"' not in html
 
 
+def test_class_images_are_counted_and_explained() -> None:
+    job = a_job(state="starting", step=0, message="making class images: 4 of 12", class_images=(4, 12))
+    html, strip = progress.job_html(job, "Rex"), header.strip_html([job], lambda _: "Rex")
+    for shown in (html, strip):
+        assert "Making class images: 4 of 12" in text(shown) and "Step 0" not in text(shown)
+        assert 'aria-valuenow="4"' in shown and 'aria-valuemax="12"' in shown and "width:33.3%" in shown
+    assert "other things of its kind" in text(html) and "making class images" not in text(html)
+
+
 @pytest.mark.parametrize("state", get_args(State))
 def test_every_state_has_its_words(state: State) -> None:
     html = progress.job_html(a_job(state=state), "Rex")
