@@ -31,9 +31,12 @@ def asked(event: gr.EventData) -> dict[str, str]:
 
 
 def button(label: str, do: str, kind: str = "", hint: str = "", **data: str) -> str:
-    """HTML of a button that wants ``do`` done; ``kind``: "" | "primary" | "stop" | "link"; ``hint`` replaces the label
-    for those who do not see where it stands ("Remove photo 3").
+    """HTML of a button that wants ``do`` done; ``kind``: "" | "primary" | "stop" | "link"; ``hint`` says more to
+    those who do not see where it stands. Words that are seen come first in what is heard ("Resume: go on with this
+    training"), so that a user can say what he reads; a sign has no words ("✕": "Remove photo 3").
     """
+    if hint and any(map(str.isalpha, label)) and not hint.lower().startswith(label.lower()):
+        hint = f"{label}: {hint[0].lower()}{hint[1:]}"
     said = {"type": "button", "class": f"act {kind}".strip(), "data-do": do}
     said |= {f"data-{name}": value for name, value in data.items()}
     said |= {"aria-label": hint, "title": hint} if hint else {}

@@ -92,7 +92,7 @@ def choice_html(job: "Job", subject: "Subject", steps: list[int]) -> str:
         if in_use == job.best_step:
             use = "<b>in use</b>"
         elif job.best_step in steps:
-            use = button("Use this one", "use", "", f"Use step {job.best_step}", job=job.id, step=str(job.best_step))
+            use = button("Use this one", "use", "", f"Step {job.best_step}", job=job.id, step=str(job.best_step))
         else:
             use = ""
         so_far = "" if job.state == "done" else " so far"
@@ -101,7 +101,7 @@ def choice_html(job: "Job", subject: "Subject", steps: list[int]) -> str:
         last = button("Use the last step", "use", "link", job=job.id, step="")
         parts.append(f'<p class="quiet">Pictures are made with step {chosen}. {last}</p>')
     if steps and job.state != "done":
-        newest = button("Try it now", "try", "", f"Try step {steps[-1]} now", job=job.id, step=str(steps[-1]))
+        newest = button("Try it now", "try", "", f"Step {steps[-1]}", job=job.id, step=str(steps[-1]))
         parts.append(f"<p>Newest checkpoint: step {steps[-1]} {newest}</p>")
     return f'<div class="choice">{"".join(parts)}</div>' if parts else ""
 
