@@ -13,7 +13,16 @@ from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.orders import RANDOM, Order, checked, decided
 from dora_diffusion.studio.prompts import inserted, renamed
 from dora_diffusion.studio.ui.choices import Choices, Entries, label_of, same_subject, target, value_of
-from dora_diffusion.studio.ui.drawing import Step, alt_of, behind, check_writable, picture_step, state_line, told_of
+from dora_diffusion.studio.ui.drawing import (
+    STARTING,
+    Step,
+    alt_of,
+    behind,
+    check_writable,
+    picture_step,
+    state_line,
+    told_of,
+)
 from dora_diffusion.studio.ui.line import Line, Stopping, Ticket, Waiting, served
 from dora_diffusion.studio.ui.prompt_help import prompt_help
 
@@ -143,7 +152,7 @@ class CreateActions:
         try:
             check_writable(self._studio)
             order = decided(self.order(*form))
-            yield [], state_line(NAME, "waiting", "Asking for the machine"), order.seed, gr.Button(interactive=True)
+            yield [], state_line(NAME, "waiting", STARTING), order.seed, gr.Button(interactive=True)
             yield from self._followed(order, str(request.session_hash))
         except Exception as error:
             words = str(error) if isinstance(error, DoraError) else "Not drawn"

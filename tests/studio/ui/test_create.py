@@ -255,6 +255,9 @@ def test_progress_in_words() -> None:
     assert picture_step(Step(35, 100), 4) == "Picture 2 of 4, step 10 of 25"
     assert picture_step(Step(100, 100), 4) == "Picture 4 of 4, step 25 of 25"
     assert picture_step(Step(3, 25), 1) == "Step 3 of 25"
+    assert "Drawing</p>" in state_line("x", "working", "Step 3 of 25")
+    assert "Proving</p>" in state_line("x", "working", "x", doing="Proving")
+    assert state_line("x", "waiting", "Starting").count("Starting") == 2, "nobody is in line: none is spoken of"
     html = state_line("x", "working", EVIL, Step(30, 120))
     assert "<img" not in html and 'aria-valuenow="30"' in html and "width:25.0%" in html
 
