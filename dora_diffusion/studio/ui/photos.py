@@ -19,8 +19,10 @@ FEW = 3
 ADVICE = "Three to twenty, from different sides and in different places. They are stored here and nowhere else."
 
 
-def build_photos(studio: "Studio", shared: Shared, owner: gr.Textbox, words: Sequence[Any]) -> gr.events.Dependency:
-    """The upload, the thumbnails and the samples. Returns: the event of an upload.
+def build_photos(
+    studio: "Studio", shared: Shared, owner: gr.Textbox, words: Sequence[Any]
+) -> tuple[gr.events.Dependency, gr.HTML]:
+    """The upload, the thumbnails and the samples. Returns: the event of an upload, and what it left out.
 
     Args:
         owner: whose words the page shows; a subject that the first photos make has those that are being written.
@@ -68,7 +70,7 @@ def build_photos(studio: "Studio", shared: Shared, owner: gr.Textbox, words: Seq
     shared.then_tick(thumbs.click(shared.plain(act), shared.subject, None, **PROMPT))
     shared.then_tick(samples.click(shared.plain(try_sample), None, shared.subject, **PROMPT))
     shared.subject.change(shared.plain(still_told), [shared.subject, refused], refused, **QUIET)
-    return uploaded
+    return uploaded, refused
 
 
 def draft(studio: "Studio", noun: str, name: str, trigger: str, base: str) -> "Subject":

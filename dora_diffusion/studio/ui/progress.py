@@ -25,7 +25,7 @@ EMPTY = (
 DRAFT = (
     '<p id="job-line" class="state-line" data-state="draft" data-subject="{id}">'
     '<span class="sign" aria-hidden="true">○</span> {name} is ready to be taught</p>'
-    '<p class="quiet">Say what it is, choose how well, and press Train.</p>'
+    '<p class="quiet">{next}</p>'
 )
 
 
@@ -44,8 +44,7 @@ def build_progress(studio: "Studio", shared: Shared) -> None:
             return EMPTY, "", "", "", gr.Accordion(visible=False), ""
         job = next(iter(studio.jobs.of_subject(subject.id)), None)
         if job is None:
-            words = DRAFT.format(id=escape(subject.id), name=escape(panel.sentence(called(subject))))
-            return words, "", "", "", gr.Accordion(visible=False), ""
+            return draft_html(subject), "", "", "", gr.Accordion(visible=False), ""
         return (
             job_html(job, called(subject)),
             choice_html(job, subject, studio.jobs.checkpoints(job.id)),
@@ -71,6 +70,14 @@ def build_progress(studio: "Studio", shared: Shared) -> None:
     for part in (job_panel, choice):
         pressed = part.click(shared.plain(act), None, [shared.tabs, shared.subject, shared.checkpoint], **PROMPT)
         shared.then_tick(pressed)
+
+
+def draft_html(subject: "Subject") -> str:
+    """What is to be done before it can be taught."""
+    steps = (
+        "Choose how well, and press Train." if subject.class_noun else "Say what it is, choose how well, press Train."
+    )
+    return DRAFT.format(id=escape(subject.id), name=escape(panel.sentence(called(subject))), next=steps)
 
 
 def job_html(job: "Job", name: str) -> str:

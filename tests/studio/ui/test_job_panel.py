@@ -177,10 +177,20 @@ def test_the_best_step_can_be_used_and_the_newest_tried() -> None:
     assert "in use" in left_alone and "button" not in left_alone, "the last step is what is used anyway"
 
 
+def test_only_what_is_missing_is_asked_for() -> None:
+    assert "Say what it is" in progress.draft_html(a_subject(class_noun=""))
+    html = progress.draft_html(a_subject(name=EVIL))
+    assert "Say what it is" not in html and "press Train" in html and "<img" not in html
+
+
 def test_previews_come_by_step_after_the_photos() -> None:
     drawn = [Preview(step, "a photo", 0, Path(f"{step}.jpg"), 0.5) for step in (50, 0)]
     html = panel.preview_strip([Path("01.jpg")], drawn, 50)
-    assert re.findall("<figcaption>(.*?)</figcaption>", html) == ["Your photos", "Step 0", "★ Step 50, best so far"]
+    assert re.findall("<figcaption>(.*?)</figcaption>", html) == [
+        "Your photos",
+        "Step 0",
+        "★ Step 50, most like your photos",
+    ]
     assert panel.preview_strip([Path("01.jpg")], [], None) == ""
 
 
