@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dora_diffusion.studio.subjects import PhotoNote, Subject
 
 FEW = 3
+NOUN = "#teach-noun :is(input, textarea)"  # what comes after the photos
 ADVICE = "Three to twenty, from different sides and in different places. They are stored here and nowhere else."
 
 
@@ -28,7 +29,7 @@ def build_photos(
         owner: whose words the page shows; a subject that the first photos make has those that are being written.
         words: the components for class noun, name, trigger and base.
     """
-    samples = html_panel(elem_id="teach-samples")
+    samples = html_panel(elem_id="teach-samples", then=NOUN)
     files = gr.File(
         elem_id="teach-photos",
         label="Photos",
@@ -38,7 +39,7 @@ def build_photos(
         height=130,
     )
     refused = gr.HTML(elem_id="teach-refused")
-    thumbs = html_panel(elem_id="teach-thumbs")
+    thumbs = html_panel(elem_id="teach-thumbs", then=NOUN)
 
     def add(subject_id: str, paths: list[str] | None, noun: str, name: str, trigger: str, base: str) -> Any:
         known = find(studio, subject_id)
