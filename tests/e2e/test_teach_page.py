@@ -149,8 +149,10 @@ def test_a_page_and_its_training_survive_the_server(
     wait_for_step(page, 3)
     before = step_of(page)
     server.kill()
+    page.locator("#connection", has_text="Not connected").wait_for()
     server.start()
     wait_for_step(page, before + 20)  # the same page, without a reload
+    page.locator("#connection", has_text="Not connected").wait_for(state="detached")
     other = open_page(server)  # another browser sees the same training
     wait_for_step(other, before + 20)
     assert other.locator("#strip-line").get_attribute("data-state") == "running"

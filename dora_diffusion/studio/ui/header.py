@@ -11,7 +11,7 @@ import gradio as gr
 from dora_diffusion.studio.ui import panel
 from dora_diffusion.studio.ui.html import asked, button
 from dora_diffusion.studio.ui.html import panel as html_panel
-from dora_diffusion.studio.ui.shared import PROMPT, Shared, called, find
+from dora_diffusion.studio.ui.shared import PROMPT, SLOW_S, Shared, called, find
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.jobs import Job
@@ -25,12 +25,26 @@ READ_ONLY = (
     "it, and this one takes over."
 )
 _ANNOUNCER = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
+# A page that is not looked at is slowed down by its browser: then nothing can be said.
+_CONNECTION = f"""
+element.setAttribute('role', 'status');
+const hear = () => {{ window.studioHeard = Date.now(); }};
+hear();
+document.addEventListener('visibilitychange', hear);
+setInterval(() => {{
+  const gone = !document.hidden && Date.now() - window.studioHeard > {1000 * (SLOW_S + 7)};
+  const words = gone ? 'Not connected to the studio. Trainings go on; start the studio again to see them.' : '';
+  if (element.textContent.trim() !== words) element.textContent = words;
+  element.dataset.gone = gone;
+}}, 1000);
+"""
 
 
 def build_header(studio: "Studio", shared: Shared) -> None:
     """Title, privacy line, badge, banner and job strip; the strip's buttons work on every tab."""
     gr.HTML(title(), elem_id="title")
     note = gr.HTML(elem_id="banner")
+    gr.HTML(elem_id="connection", js_on_load=_CONNECTION)
     strip = html_panel(elem_id="strip")
     announcer = gr.HTML(elem_id="announcer", js_on_load=_ANNOUNCER)
 
