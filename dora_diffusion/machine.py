@@ -1,5 +1,6 @@
 """What this machine has: devices, memory, disk, packages. Importing this imports nothing heavy."""
 
+import logging
 import os
 import platform
 import re
@@ -213,6 +214,14 @@ def check_writable(folder: Path, needed_bytes: int) -> None:
             f"Too little room for {folder}: its disk has {_size(free)} free and {_size(needed_bytes)} are needed. "
             "Free some space or choose a folder on another disk."
         )
+
+
+def hush_libraries() -> None:
+    """No warning of what nothing here uses: for the beginning of a process, before a library is imported.
+
+    Where bitsandbytes is installed, diffusers imports it, and it warns of kernels for 4-bit weights.
+    """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -17,6 +17,16 @@ from dora_diffusion import machine
 from dora_diffusion.errors import MachineError
 
 
+@pytest.mark.parametrize("begin", ["cli._set_up_process()", "studio.trainer.main(['gone/config.yaml'])"])
+def test_a_process_begins_without_warnings_of_what_nothing_uses(begin: str, tmp_path: Path) -> None:
+    module = begin.split("(")[0].rpartition(".")[0]
+    warn = "import logging; logging.getLogger('bitsandbytes.backends.cpu.ops').warning('Failed to load CPU kernels')"
+    code = f"import dora_diffusion.{module}; dora_diffusion.{begin}; {warn}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Failed to load" not in done.stderr
+
+
 def test_importing_machine_imports_nothing_heavy() -> None:
     code = "import sys, dora_diffusion.machine; print(sorted({'torch', 'numpy', 'PIL', 'psutil'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,6 +6,7 @@ import os
 import sys
 
 from dora_diffusion.errors import DoraError
+from dora_diffusion.machine import hush_libraries
 from dora_diffusion.registry import COMMANDS
 
 SUMMARIES = {
@@ -101,5 +102,4 @@ def _set_up_process() -> None:
     shown = logging.StreamHandler(sys.stderr)
     shown.setLevel(logging.WARNING)  # a part that logs more, to a file of its own, prints no more for that
     logging.basicConfig(format="warning: %(message)s", level=logging.WARNING, handlers=[shown])
-    # Where it is installed, diffusers imports it, and it warns of kernels for 4-bit weights, which nothing here uses.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    hush_libraries()

@@ -119,6 +119,7 @@ class Board:
             note=row["note"],
             started=row["started"],
             ended=row["ended"],
+            class_images=_class_images(report) if seen.state == "starting" else None,
         )
 
     def _failure(self, row: sqlite3.Row, seen: Observed, step: int) -> Failure | None:
@@ -194,6 +195,15 @@ def _facts(row: sqlite3.Row, report: Mapping[str, Any]) -> dict[str, Any]:
     device = report.get("device")
     facts["device"] = device if isinstance(device, str) else row["device"]
     return facts
+
+
+def _class_images(report: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(done, total) of the class images while some are missing."""
+    said = report.get("class_images")
+    if not isinstance(said, Mapping):
+        return None
+    done, total = job_files.number(said.get("done")), job_files.number(said.get("total"))
+    return (int(done), int(total)) if done is not None and total is not None and 0 <= done < total else None
 
 
 def _best(found: dict[int, job_files.Likenesses]) -> tuple[float | None, int | None]:

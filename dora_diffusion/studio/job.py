@@ -18,6 +18,7 @@ class Job:
         message: the trainer's or the studio's last words; a failure has its own in plainer ones.
         best_step: the previewed step that is most like the photos.
         settings: in short words: "balanced, 300 steps".
+        class_images: how many pictures of other things of its kind are made, of how many, while that goes on.
         note: what a remedy changed in comparison to an earlier training, in words.
     """
 
@@ -45,6 +46,7 @@ class Job:
     note: str = ""
     started: float | None = None
     ended: float | None = None
+    class_images: tuple[int, int] | None = None
 
     @property
     def is_active(self) -> bool:

@@ -1,6 +1,7 @@
 """Help with prompts: is the subject in it, is its trigger misspelt, and does it fit into what the base reads?"""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +37,7 @@ class PromptCheck:
         tokens: how many of it the base's tokenizer makes, the two marks around it included.
         limit: how many it reads.
         cut: the end of the prompt that it will not read; mostly empty.
+        stranger: the name of another subject that stands in it as ``<name>``; mostly empty.
         hint: all of that in a sentence, or empty.
     """
 
@@ -45,16 +47,22 @@ class PromptCheck:
     tokens: int
     limit: int
     cut: str
+    stranger: str
     hint: str
 
 
-def check_prompt(prompt: str, subject: Named | None, base: str = "toybox") -> PromptCheck:
-    """What is to be said of a prompt while it is being typed."""
+def check_prompt(prompt: str, subject: Named | None, base: str = "toybox", others: Iterable[Named] = ()) -> PromptCheck:
+    """What is to be said of a prompt while it is being typed.
+
+    Args:
+        others: the subjects that are not chosen.
+    """
     sent = written_out(prompt, subject)
     mentions = subject is None or mentioned(prompt, subject)
     misspelt = "" if mentions or subject is None else misspelt_trigger(prompt, subject)
     tokenizer = tokenizer_of(base)
     cut = tokenizer.cut(sent)
+    stranger = next((other.name for other in others if _in_brackets(other.name, sent)), "")
     return PromptCheck(
         mentions,
         misspelt,
@@ -62,7 +70,8 @@ def check_prompt(prompt: str, subject: Named | None, base: str = "toybox") -> Pr
         tokenizer.count(sent),
         tokenizer.length,
         cut,
-        _hint(subject, prompt, mentions, misspelt, cut),
+        stranger,
+        _hint(subject, prompt, mentions, misspelt, cut, stranger),
     )
 
 
@@ -88,13 +97,24 @@ def inserted(prompt: str, subject: Named) -> str:
     return f"a photo of {words}{' ' if _is_place(text) else ', '}{text}" if text else f"a photo of {words}"
 
 
+def renamed(prompt: str, subject: Named, others: Iterable[Named]) -> str:
+    """``prompt`` about ``subject``, where it was about one of the others, by its ``<name>`` or trigger and noun."""
+    for other in others:
+        if other.name.strip():
+            prompt = _bracketed(other.name).sub(lambda _: f"<{subject.name}>", prompt)
+        words = _words(other)
+        if words.lower() != _words(subject).lower() and other.class_noun.strip():
+            spaced = r"\s+".join(map(re.escape, words.split()))
+            prompt = re.sub(_whole(spaced), lambda _: _words(subject), prompt, flags=re.I)
+    return prompt
+
+
 def written_out(prompt: str, subject: Named | None) -> str:
     """``prompt`` with ``<name>``, or ``<class noun>``, replaced by trigger and class noun."""
     if subject is None:
         return prompt
     for called in filter(str.strip, (subject.name, subject.class_noun)):
-        name = r"\s+".join(map(re.escape, called.split()))
-        prompt = re.sub(rf"<\s*{name}\s*>", lambda _: _words(subject), prompt, flags=re.I)
+        prompt = _bracketed(called).sub(lambda _: _words(subject), prompt)
     return prompt
 
 
@@ -143,6 +163,16 @@ def _words(subject: Named) -> str:
     return f"{subject.trigger} {subject.class_noun}".strip()
 
 
+def _bracketed(name: str) -> re.Pattern[str]:
+    """Finds ``<name>``."""
+    spaced = r"\s+".join(map(re.escape, name.split()))
+    return re.compile(rf"<\s*{spaced}\s*>", re.I)
+
+
+def _in_brackets(name: str, prompt: str) -> bool:
+    return bool(name.strip()) and _bracketed(name).search(prompt) is not None
+
+
 def _whole(pattern: str) -> str:
     return rf"(?<!\w){pattern}(?!\w)"
 
@@ -151,8 +181,10 @@ def _is_place(text: str) -> bool:
     return text.split(" ")[0].lower() in {"in", "on", "at", "under", "beside", "near", "by", "with", "behind", "among"}
 
 
-def _hint(subject: Named | None, prompt: str, mentions: bool, misspelt: str, cut: str) -> str:
+def _hint(subject: Named | None, prompt: str, mentions: bool, misspelt: str, cut: str, stranger: str) -> str:
     said = []
+    if stranger:
+        said.append(f"<{stranger}> is another subject.")
     if subject is not None and misspelt:
         said.append(f"“{misspelt}” is nearly “{subject.trigger}”: is {subject.name} meant?")
     elif subject is not None and not mentions and prompt.strip():

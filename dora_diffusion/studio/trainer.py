@@ -14,7 +14,7 @@ from typing import Any
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.files import load_yaml
 from dora_diffusion.errors import DataError, DoraError
-from dora_diffusion.machine import GIB, stop_on_signals
+from dora_diffusion.machine import GIB, hush_libraries, stop_on_signals
 from dora_diffusion.studio.failures import code_of
 from dora_diffusion.studio.job_files import LIKENESS, adapter_path, run_folder
 from dora_diffusion.studio.process import say_alive, stand_back
@@ -23,6 +23,7 @@ from dora_diffusion.studio.process import say_alive, stand_back
 def main(arguments: list[str]) -> int:
     """Train; returns the exit status: 0 also for a run that was asked to stop, 2 for what a user can mend, else 1."""
     say_alive()
+    hush_libraries()
     config_file = Path(arguments[0])
     with stop_on_signals() as stop:
         return train_job(config_file, stop.is_set)

@@ -13,6 +13,7 @@ import traceback
 from typing import Any, TextIO
 
 from dora_diffusion.errors import DoraError
+from dora_diffusion.machine import hush_libraries
 from dora_diffusion.studio.process import stand_back
 from dora_diffusion.studio.tasks import TASKS
 from dora_diffusion.studio.tasks.desk import Desk, StopOrderError, Tell
@@ -51,6 +52,7 @@ class _Orders:
 def main() -> None:
     """Work until the server is gone."""
     answers = _take_output()
+    hush_libraries()
     orders = _Orders()
     desk = Desk()
     while True:

@@ -130,6 +130,7 @@ class StatusFile:
             "loss": None,
             "seconds_left": None,
             "message": "",
+            "class_images": None,
             "pid": os.getpid(),
         }
 
@@ -138,9 +139,10 @@ class StatusFile:
             case Note(message):
                 self.say(message=message)
             case ClassImages(done, total):
-                self.say(message=f"making class images: {done} of {total}")
+                counted = {"done": done, "total": total}
+                self.say(message=f"making class images: {done} of {total}", class_images=counted)
             case RunStarted():
-                self.say(state="training", step=event.step, message="")
+                self.say(state="training", step=event.step, message="", class_images=None)
             case StepDone():
                 left = round(event.seconds_left, 1)
                 self.say(state="training", step=event.step, loss=_number(event.loss), seconds_left=left)

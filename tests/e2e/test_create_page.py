@@ -94,7 +94,7 @@ def test_five_pages_wait_in_line_and_nothing_else_waits(serve: Serve, open_page:
         page.locator("#create-generate").click()
     wait_for_line(pages[0], "create", "working")
     waiting = [wait_for_line(page, "create", "waiting") for page in pages[1:]]
-    assert all("Waiting behind" in words or "Asking" in words for words in waiting)
+    assert all("Waiting behind" in words or "Starting" in words for words in waiting)
 
     began = time.monotonic()  # the page answers while five orders are under way
     pages[4].locator("#create-scene-moon").click()

@@ -69,8 +69,9 @@ def test_a_draft_outlives_a_reload(
     page.locator("#teach-photos input[type=file]").set_input_files([*photos[:3], text])
     page.locator("#teach-refused", has_text="holiday.jpg").wait_for()
     page.locator("#teach-thumbs img").nth(2).wait_for()
-    page.locator("#teach-thumbs button[data-do=remove]").first.click()
+    page.locator("#teach-thumbs button[data-do=remove]").last.click()
     page.locator("#teach-thumbs [data-count='2']").wait_for()
+    page.wait_for_function("document.activeElement.dataset.do === 'remove'")  # not the page's top
     assert "Add at least 1 more" in page.locator("#teach-thumbs").inner_text()
     page.reload(wait_until="domcontentloaded")
     page.locator("#teach-thumbs [data-count='2']").wait_for()
@@ -109,6 +110,7 @@ def test_a_sample_is_one_click_away_and_a_double_click_is_one_training(
     page = open_page(server)
     page.locator("#teach-samples button", has_text="Robot").click()
     page.locator("#teach-thumbs img").nth(2).wait_for()
+    page.wait_for_function("document.activeElement.closest('#teach-noun')")
     page.locator("#teach-train").dblclick()
     wait_for_state(page, "running")
     assert len(list((server.home / "jobs").iterdir())) == 1
@@ -147,8 +149,10 @@ def test_a_page_and_its_training_survive_the_server(
     wait_for_step(page, 3)
     before = step_of(page)
     server.kill()
+    page.locator("#connection", has_text="Not connected").wait_for()
     server.start()
     wait_for_step(page, before + 20)  # the same page, without a reload
+    page.locator("#connection", has_text="Not connected").wait_for(state="detached")
     other = open_page(server)  # another browser sees the same training
     wait_for_step(other, before + 20)
     assert other.locator("#strip-line").get_attribute("data-state") == "running"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from dora_diffusion.studio.prompts import check_prompt, distance, inserted, written_out
+from dora_diffusion.studio.prompts import check_prompt, distance, inserted, renamed, written_out
 from dora_diffusion.studio.tokens import tokenizer_of
 
 
@@ -133,3 +133,10 @@ def test_the_class_noun_in_brackets_is_the_subject_too() -> None:
     teapot = Named("teapot 1", "teapot", "sks")
     assert written_out("<Teapot 1> beside <teapot>", teapot) == "sks teapot beside sks teapot"
     assert check_prompt("a photo of <teapot>", teapot).mentions
+
+
+def test_a_prompt_changes_its_subject_and_only_that() -> None:
+    mug = Named("mug 1", "mug", "sks")
+    assert renamed("<REX> and a dog, sks  dog", mug, [REX]) == "<mug 1> and a dog, sks mug"
+    assert renamed("a photo of sks dog", Named("Bello", "dog"), [REX]) == "a photo of sks dog", "said alike"
+    assert renamed("<> sks", mug, [Named("  ", "")]) == "<> sks"

@@ -12,7 +12,7 @@ from dora_diffusion.studio.comparisons import MODES, Grid, numbers
 from dora_diffusion.studio.orders import Order, checked
 from dora_diffusion.studio.ui.choices import Choices, Entries, Target, checkpoints, target
 from dora_diffusion.studio.ui.compare_grid import grid_html
-from dora_diffusion.studio.ui.drawing import Step, behind, check_writable, state_line
+from dora_diffusion.studio.ui.drawing import STARTING, Step, behind, check_writable, state_line
 from dora_diffusion.studio.ui.line import Line, Stopping, Ticket, Waiting, served
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class CompareActions:
         try:
             check_writable(self._studio)
             grid = self.plan(*form)
-            line = state_line(NAME, "waiting", f"Asking for the machine: {grid.cost}")
+            line = state_line(NAME, "waiting", f"{STARTING}: {grid.cost}")
             yield grid_html(grid, {}), slider, line, gr.Button(interactive=True), gr.DownloadButton(interactive=False)
             yield from self._followed(grid, str(request.session_hash))
         except Exception as error:

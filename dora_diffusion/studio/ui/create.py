@@ -75,11 +75,9 @@ def _words(actions: CreateActions) -> Parts:
     )
     parts["help"] = gr.HTML(elem_id="create-help")
     with gr.Row(elem_id="create-suggestions", elem_classes="chips"):
-        for name, label in (("fix", "Correct it"), ("insert", "Insert")):
-            look = "primary" if name == "fix" else "secondary"
-            parts[name] = gr.Button(
-                label, elem_id=f"create-{name}", size="sm", variant=look, visible=False, min_width=60
-            )
+        parts["fix"] = gr.Button(
+            "Correct it", elem_id="create-fix", size="sm", variant="primary", visible=False, min_width=60
+        )
         for kind, names in (("scene", SCENES), ("style", STYLES)):
             for name in names:
                 chip = f"create-{kind}-{name.lower().replace(' ', '-')}"
@@ -187,15 +185,18 @@ def _results() -> Parts:
 def _bind_words(actions: CreateActions, shared: Shared, parts: Parts) -> None:
     plain, subject, prompt = shared.plain, parts["subject"], parts["prompt"]
     shared.on_tick(actions.choices, [subject], [subject])
-    gr.on(
+    followed = gr.on(
         [shared.subject.change, shared.ready.change, shared.checkpoint.change],
         plain(actions.follow),
         [shared.subject, shared.checkpoint, subject],
         subject,
         **QUIET,
     )
+    # Where the user chooses, here or on another tab, not where a picture's own settings fill the form.
+    for chosen in (subject.input, followed.then):
+        chosen(plain(actions.renamed), [subject, prompt], prompt, **QUIET)
     subject.input(lambda value: subject_of(value) or gr.skip(), subject, shared.subject, **QUIET)
-    opened = [prompt, parts["written"], parts["insert"]]
+    opened = [prompt, parts["written"]]
     gr.on(
         [subject.change, shared.page.load],
         plain(actions.opened),
@@ -212,8 +213,7 @@ def _bind_words(actions: CreateActions, shared: Shared, parts: Parts) -> None:
         trigger_mode="always_last",
         **QUIET,
     )
-    for button in (parts["insert"], parts["fix"]):
-        button.click(plain(actions.insert), [subject, prompt], prompt, **PROMPT)
+    parts["fix"].click(plain(actions.insert), [subject, prompt], prompt, **PROMPT)
     for kind, names, change in (("scene", SCENES, with_scene), ("style", STYLES, with_style)):
         for name in names:
             handler = plain(lambda words, change=change, name=name: change(words or "", name))

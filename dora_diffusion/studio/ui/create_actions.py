@@ -11,16 +11,26 @@ import gradio as gr
 
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.orders import RANDOM, Order, checked, decided
-from dora_diffusion.studio.prompts import inserted
+from dora_diffusion.studio.prompts import inserted, renamed
 from dora_diffusion.studio.ui.choices import Choices, Entries, label_of, same_subject, target, value_of
 from dora_diffusion.studio.ui.controls import number_in, words_of
-from dora_diffusion.studio.ui.drawing import Step, alt_of, behind, check_writable, picture_step, state_line, told_of
+from dora_diffusion.studio.ui.drawing import (
+    STARTING,
+    Step,
+    alt_of,
+    behind,
+    check_writable,
+    picture_step,
+    state_line,
+    told_of,
+)
 from dora_diffusion.studio.ui.line import Line, Stopping, Ticket, Waiting, served
 from dora_diffusion.studio.ui.prompt_help import prompt_help
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.pictures import Picture
     from dora_diffusion.studio.studio import Studio
+    from dora_diffusion.studio.subjects import Subject
 
 NAME = "create-state"
 # The fields of an order as the form has them, after the entry of what is drawn.
@@ -68,19 +78,30 @@ class CreateActions:
         return gr.skip() if not subject_id or not of_subject or is_shown else of_subject[0]
 
     def opened(self, value: str | None, prompt: str | None, written: str) -> tuple[Any, ...]:
-        """What follows from another entry: a prompt for it where the user wrote none, the button that inserts it.
+        """What follows from another entry: a prompt for it where the user wrote none.
 
-        Returns: prompt, the prompt that we wrote last, the insert button.
+        Returns: prompt, the prompt that we wrote last.
         """
         try:
             subject = target(self._studio, value).subject
         except StudioError:
-            return gr.skip(), gr.skip(), gr.Button(visible=False)
+            return gr.skip(), gr.skip()
         mine = f"a photo of {subject.words if subject else 'a red teapot'} on the beach"
-        button = gr.Button(f"Insert {subject.name}" if subject else "Insert", visible=subject is not None)
-        return (
-            (mine, mine, button) if not (prompt or "").strip() or prompt == written else (gr.skip(), gr.skip(), button)
-        )
+        return (mine, mine) if not (prompt or "").strip() or prompt == written else (gr.skip(), gr.skip())
+
+    def renamed(self, value: str | None, prompt: str | None) -> Any:
+        """The prompt about the chosen subject, where it was about another one."""
+        try:
+            subject = target(self._studio, value).subject
+        except StudioError:
+            return gr.skip()
+        better = renamed(prompt or "", subject, self._others(subject)) if subject else prompt
+        return gr.skip() if better == prompt else better
+
+    def _others(self, subject: "Subject | None") -> "list[Subject]":
+        """The subjects that are not chosen; the chosen one's namesakes are called as it is."""
+        found = self._studio.subjects.list()
+        return [one for one in found if subject is None or one.name.lower() != subject.name.lower()]
 
     def help(self, value: str | None, prompt: str) -> tuple[str, gr.Button]:
         """What is to be said of the prompt, and the button that mends it."""
@@ -88,7 +109,7 @@ class CreateActions:
             chosen = target(self._studio, value)
         except StudioError:
             return "", gr.Button(visible=False)
-        html, mend = prompt_help(prompt or "", chosen.subject, chosen.base)
+        html, mend = prompt_help(prompt or "", chosen.subject, chosen.base, self._others(chosen.subject))
         return html, gr.Button(mend, visible=bool(mend))
 
     def insert(self, value: str | None, prompt: str) -> str:
@@ -100,7 +121,7 @@ class CreateActions:
         subject = target(self._studio, value).subject
         if subject is None:
             raise StudioError("A base alone has no name to insert. Choose a subject first.")
-        return inserted(prompt or "", subject)
+        return inserted(renamed(prompt or "", subject, self._others(subject)), subject)
 
     def order(self, value: str | None, *form: Any) -> Order:
         """The order that the form says: prompt, negative prompt, strength, seed, count, steps, guidance, sampler,
@@ -134,7 +155,7 @@ class CreateActions:
         try:
             check_writable(self._studio)
             order = decided(self.order(*form))
-            yield [], state_line(NAME, "waiting", "Asking for the machine"), order.seed, gr.Button(interactive=True)
+            yield [], state_line(NAME, "waiting", STARTING), order.seed, gr.Button(interactive=True)
             yield from self._followed(order, str(request.session_hash))
         except Exception as error:
             words = str(error) if isinstance(error, DoraError) else "Not drawn"

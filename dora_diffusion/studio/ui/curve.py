@@ -42,7 +42,7 @@ def likeness_curve(likeness: Points, max_train_steps: int, best_step: int | None
     dots = "".join(f'<circle r="3.5" {axes.place(step, value, "cx", "cy")}/>' for step, value in likeness)
     best = next(((step, value) for step, value in likeness if step == best_step), None)
     ring = f'<circle class="best" r="7" {axes.place(*best, "cx", "cy")}/>' if best else ""
-    told = f" The best so far is step {best[0]} with {best[1]:.0%}." if best else ""
+    told = f" Most like your photos: step {best[0]} with {best[1]:.0%}." if best else ""
     label = f"Likeness at {len(values)} steps, now {values[-1]:.0%}.{told}"
     line = f'<polyline class="mean" points="{axes.line(likeness)}"/>'
     return _svg("likeness-curve", label, axes.drawn("{:.0%}") + line + dots + ring)

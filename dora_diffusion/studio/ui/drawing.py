@@ -30,6 +30,9 @@ SIGNS: dict[DrawState, str] = {
 }
 
 
+STARTING = "Starting (the first picture takes longer)"
+
+
 def check_writable(studio: "Studio") -> None:
     """Raise StudioError where another studio has this folder: what was drawn here could not be kept."""
     if studio.is_read_only:
@@ -44,21 +47,21 @@ class Step:
     total: int
 
 
-def state_line(name: str, state: DrawState, words: str, step: Step | None = None) -> str:
+def state_line(name: str, state: DrawState, words: str, step: Step | None = None, doing: str = "Drawing") -> str:
     """HTML of what happens to an order: a line, and a bar while there is something to count.
 
-    Only a change of the state is spoken by a screen reader, not every step.
+    Only a change of the state is spoken by a screen reader, not every step: for work that is under way, ``doing``.
     """
     line = (
         f'<p id="{name}-line" class="order-line" data-state="{state}">'
         f'<span aria-hidden="true">{SIGNS[state]}</span> {escape(words)}</p>'
     )
-    spoken = f'<p class="sr-only" role="status">{escape(_spoken(state, words))}</p>'
+    spoken = f'<p class="sr-only" role="status">{escape(_spoken(state, words, doing))}</p>'
     return line + spoken + (_bar(step) if step else "")
 
 
-def _spoken(state: DrawState, words: str) -> str:
-    return {"idle": "", "working": "Drawing", "waiting": "Waiting in line"}.get(state, words)
+def _spoken(state: DrawState, words: str, doing: str) -> str:
+    return {"idle": "", "working": doing}.get(state, words)
 
 
 def _bar(step: Step) -> str:

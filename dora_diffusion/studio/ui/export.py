@@ -25,6 +25,7 @@ Parts = dict[str, Any]
 NAME = "export-state"
 IDLE = state_line(NAME, "idle", "The file is made, then read back by the rules of each program that it is for.")
 EARLIER = state_line(NAME, "idle", "An earlier export:")
+DOING = "Writing the file and proving it"
 CURRENT = ""  # the checkpoint that stands for the subject
 PRECISIONS = [("fp32, exact", "fp32"), ("fp16, half the size", "fp16"), ("bf16, half the size", "bf16")]
 FORM = ("subject", "checkpoint", "format", "precision", "strength", "rank")
@@ -210,7 +211,7 @@ class ExportActions:
         try:
             check_writable(self._studio)
             subject, job_id, step = self._chosen(subject_id, checkpoint)
-            yield state_line(NAME, "waiting", "Asking for the machine"), "", gr.Button(interactive=True)
+            yield state_line(NAME, "waiting", "Starting"), "", gr.Button(interactive=True)
             settings |= {"job_id": job_id, "step": step}
             yield from self._followed(subject, format_name, settings, str(request.session_hash))
         except StoppedError:
@@ -231,9 +232,9 @@ class ExportActions:
             if isinstance(event, Waiting):
                 yield state_line(NAME, "waiting", behind(event.ahead)), gr.skip(), gr.skip()
             elif isinstance(event, Stopping):
-                yield state_line(NAME, "working", "Stopping"), gr.skip(), gr.skip()
+                yield state_line(NAME, "working", "Stopping", doing="Stopping"), gr.skip(), gr.skip()
             elif isinstance(event, str):
-                yield state_line(NAME, "working", event), gr.skip(), gr.skip()
+                yield state_line(NAME, "working", event, doing=DOING), gr.skip(), gr.skip()
             else:
                 last = event
         if last is None:

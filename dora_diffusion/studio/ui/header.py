@@ -1,7 +1,8 @@
 """Above all tabs: what this is, that nothing leaves it, and what runs, in one strip with its buttons."""
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -10,24 +11,40 @@ import gradio as gr
 from dora_diffusion.studio.ui import panel
 from dora_diffusion.studio.ui.html import asked, button
 from dora_diffusion.studio.ui.html import panel as html_panel
-from dora_diffusion.studio.ui.shared import PROMPT, Shared, called, find
+from dora_diffusion.studio.ui.shared import PROMPT, SLOW_S, Shared, called, find
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.jobs import Job
     from dora_diffusion.studio.studio import Studio
 
 SHOWN_IN_LINE = 3
+LOOKED_BACK = 20  # trainings, of which one that ended badly is still told
+NEWS_S = 12 * 3600.0
 READ_ONLY = (
     "Another studio already uses this folder. This one only shows what happens there: use the other one's page, or end "
     "it, and this one takes over."
 )
 _ANNOUNCER = "element.setAttribute('role', 'status'); element.setAttribute('aria-live', 'polite');"
+# A page that is not looked at is slowed down by its browser: then nothing can be said.
+_CONNECTION = f"""
+element.setAttribute('role', 'status');
+const hear = () => {{ window.studioHeard = Date.now(); }};
+hear();
+document.addEventListener('visibilitychange', hear);
+setInterval(() => {{
+  const gone = !document.hidden && Date.now() - window.studioHeard > {1000 * (SLOW_S + 7)};
+  const words = gone ? 'Not connected to the studio. Trainings go on; start the studio again to see them.' : '';
+  if (element.textContent.trim() !== words) element.textContent = words;
+  element.dataset.gone = gone;
+}}, 1000);
+"""
 
 
 def build_header(studio: "Studio", shared: Shared) -> None:
     """Title, privacy line, badge, banner and job strip; the strip's buttons work on every tab."""
     gr.HTML(title(), elem_id="title")
     note = gr.HTML(elem_id="banner")
+    gr.HTML(elem_id="connection", js_on_load=_CONNECTION)
     strip = html_panel(elem_id="strip")
     announcer = gr.HTML(elem_id="announcer", js_on_load=_ANNOUNCER)
 
@@ -39,7 +56,8 @@ def build_header(studio: "Studio", shared: Shared) -> None:
         # The end of a training is news too, though the strip has moved on: the newest job tells it.
         told = jobs[0] if jobs else next(iter(studio.jobs.list(limit=1)), None)
         spoken = panel.announcement(told, name_of(told.subject_id)) if told else ""
-        return strip_html(jobs, name_of), spoken, banner(studio.is_read_only)
+        bad = None if jobs else needing(studio.jobs.list(limit=LOOKED_BACK), time.time())
+        return strip_html(jobs, name_of, bad), spoken, banner(studio.is_read_only)
 
     def act(event: gr.EventData) -> tuple[Any, Any]:
         return do(studio, shared, asked(event))
@@ -88,13 +106,33 @@ def banner(read_only: bool) -> str:
     return f'<p role="note" class="note" data-read-only="true">{READ_ONLY}</p>' if read_only else ""
 
 
-def strip_html(jobs: "list[Job]", name_of: Callable[[str], str]) -> str:
+def needing(jobs: "Sequence[Job]", now: float) -> "Job | None":
+    """The newest training that failed or was interrupted in the last hours, and after which its subject has no other.
+
+    Args:
+        jobs: the newest first.
+        now: UTC seconds.
+    """
+    seen: set[str] = set()
+    for job in jobs:
+        is_newest = job.subject_id not in seen
+        seen.add(job.subject_id)
+        is_news = job.ended is not None and now - job.ended < NEWS_S
+        if is_newest and is_news and job.state in ("failed", "interrupted"):
+            return job
+    return None
+
+
+def strip_html(jobs: "list[Job]", name_of: Callable[[str], str], bad: "Job | None" = None) -> str:
     """What runs, and who waits.
 
     Args:
         jobs: the active ones, then the queued ones.
         name_of: a subject's name by its id; asked for those only that are shown.
+        bad: where nothing runs, the training that wants to be looked at.
     """
+    if not jobs and bad is not None:
+        return _ended_badly(bad, name_of(bad.subject_id))
     if not jobs:
         return '<p id="strip-line" class="state-line idle" data-state="none">Nothing is being taught right now.</p>'
     shown = [job for job in jobs if job.is_active] or jobs[:1]
@@ -116,6 +154,18 @@ def _running(job: "Job", name: str, prefix: str) -> str:
         f'<p class="numbers">{panel.numbers(job, prefix)}{device}</p></div>'
         f'<div class="actions">{view}{buttons}</div>{panel.bar(job, name)}</div>'
     )
+
+
+def _ended_badly(job: "Job", name: str) -> str:
+    view = button("View", "view", "", f"View the training of {name}", job=job.id)
+    remedies = job.failure.remedies if job.failure else ()
+    resume = "".join(
+        button(remedy.label, "remedy", "primary", job=job.id, remedy=remedy.name)
+        for remedy in remedies
+        if remedy.name == "resume"
+    )
+    line = panel.state_line(job, name, "strip-line")
+    return f'<div class="running"><div class="words">{line}</div><div class="actions">{view}{resume}</div></div>'
 
 
 def _in_line(job: "Job", name: str) -> str:

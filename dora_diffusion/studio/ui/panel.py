@@ -38,6 +38,7 @@ ADVICE = {
     "cancelled": "What was learnt is kept. You can go on from there.",
     "interrupted": "The computer or the trainer stopped. Nothing that was saved is lost; you can go on from there.",
 }
+CLASS_IMAGES = "Class images are pictures of other things of its kind, so that the model does not forget those."
 NO_NEWS_S = 120.0
 
 
@@ -56,13 +57,17 @@ def state_line(job: "Job", name: str, elem_id: str) -> str:
 
 
 def bar(job: "Job", name: str) -> str:
-    """The progress bar."""
-    total = max(1, job.total)
-    percent = 100 * min(1.0, job.step / total)
+    """The progress bar: of the class images while they are made, then of the steps."""
+    if job.class_images is not None:
+        what, unit, (done, of) = "Making class images for", "image", job.class_images
+    else:
+        what, unit, done, of = "Learning", "step", job.step, job.total
+    total = max(1, of)
+    percent = 100 * min(1.0, done / total)
     return (
-        f'<div class="bar" role="progressbar" aria-label="Learning {escape(name)}" aria-valuemin="0" '
-        f'aria-valuemax="{total}" aria-valuenow="{min(job.step, total)}" '
-        f'aria-valuetext="step {job.step} of {job.total}"><div style="width:{percent:.1f}%"></div></div>'
+        f'<div class="bar" role="progressbar" aria-label="{what} {escape(name)}" aria-valuemin="0" '
+        f'aria-valuemax="{total}" aria-valuenow="{min(done, total)}" '
+        f'aria-valuetext="{unit} {done} of {of}"><div style="width:{percent:.1f}%"></div></div>'
     )
 
 
@@ -70,6 +75,9 @@ def numbers(job: "Job", prefix: str) -> str:
     """Step, loss, likeness, time left, memory: what is known of them, in one line."""
     if job.state == "queued":
         return waiting(job)
+    if job.class_images is not None:
+        done, total = job.class_images
+        return f'<span class="number" data-class-images="{done}">Making class images: {done} of {total}</span>'
     words = [f'Step <span id="{prefix}-step">{job.step}</span> of {job.total}']
     if job.loss is not None:
         words.append(f"loss {job.loss:.4f}")
@@ -93,6 +101,8 @@ def message(job: "Job") -> str:
     """What else is to be said of the job, as a paragraph or nothing."""
     if job.is_active and job.stop_asked:
         words = "Stopping: the trainer saves its work and leaves."
+    elif job.class_images is not None:
+        words = CLASS_IMAGES
     elif job.failure is not None:
         return ""  # the failure box says it
     else:
@@ -142,7 +152,7 @@ def preview_strip(photos: Sequence[Path], previews: "Sequence[Preview]", best_st
     for preview in previews:
         steps.setdefault(preview.step, []).append(preview)
     for step, drawn in sorted(steps.items()):
-        title = f"★ Step {step}, best so far" if step == best_step else f"Step {step}"
+        title = f"★ Step {step}, most like your photos" if step == best_step else f"Step {step}"
         cells.append(_cell(title, "".join(picture(each.path, f"step {step}: {each.prompt}") for each in drawn[:4])))
     return f'<div class="previews" tabindex="0" role="group" aria-label="Previews by step">{"".join(cells)}</div>'
 

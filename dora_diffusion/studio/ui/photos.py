@@ -16,17 +16,20 @@ if TYPE_CHECKING:
     from dora_diffusion.studio.subjects import PhotoNote, Subject
 
 FEW = 3
+NOUN = "#teach-noun :is(input, textarea)"  # what comes after the photos
 ADVICE = "Three to twenty, from different sides and in different places. They are stored here and nowhere else."
 
 
-def build_photos(studio: "Studio", shared: Shared, owner: gr.Textbox, words: Sequence[Any]) -> gr.events.Dependency:
-    """The upload, the thumbnails and the samples. Returns: the event of an upload.
+def build_photos(
+    studio: "Studio", shared: Shared, owner: gr.Textbox, words: Sequence[Any]
+) -> tuple[gr.events.Dependency, gr.HTML]:
+    """The upload, the thumbnails and the samples. Returns: the event of an upload, and what it left out.
 
     Args:
         owner: whose words the page shows; a subject that the first photos make has those that are being written.
         words: the components for class noun, name, trigger and base.
     """
-    samples = html_panel(elem_id="teach-samples")
+    samples = html_panel(elem_id="teach-samples", then=NOUN)
     files = gr.File(
         elem_id="teach-photos",
         label="Photos",
@@ -36,7 +39,7 @@ def build_photos(studio: "Studio", shared: Shared, owner: gr.Textbox, words: Seq
         height=130,
     )
     refused = gr.HTML(elem_id="teach-refused")
-    thumbs = html_panel(elem_id="teach-thumbs")
+    thumbs = html_panel(elem_id="teach-thumbs", then=NOUN)
 
     def add(subject_id: str, paths: list[str] | None, noun: str, name: str, trigger: str, base: str) -> Any:
         known = find(studio, subject_id)
@@ -68,7 +71,7 @@ def build_photos(studio: "Studio", shared: Shared, owner: gr.Textbox, words: Seq
     shared.then_tick(thumbs.click(shared.plain(act), shared.subject, None, **PROMPT))
     shared.then_tick(samples.click(shared.plain(try_sample), None, shared.subject, **PROMPT))
     shared.subject.change(shared.plain(still_told), [shared.subject, refused], refused, **QUIET)
-    return uploaded
+    return uploaded, refused
 
 
 def draft(studio: "Studio", noun: str, name: str, trigger: str, base: str) -> "Subject":

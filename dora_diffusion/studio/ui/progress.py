@@ -26,7 +26,7 @@ EMPTY = (
 DRAFT = (
     '<p id="job-line" class="state-line" data-state="draft" data-subject="{id}">'
     '<span class="sign" aria-hidden="true">○</span> {name} is ready to be taught</p>'
-    '<p class="quiet">Say what it is, choose how well, and press Train.</p>'
+    '<p class="quiet">{next}</p>'
 )
 
 
@@ -45,8 +45,7 @@ def build_progress(studio: "Studio", shared: Shared) -> None:
             return EMPTY, "", "", "", gr.Accordion(visible=False), ""
         job = next(iter(studio.jobs.of_subject(subject.id)), None)
         if job is None:
-            words = DRAFT.format(id=escape(subject.id), name=escape(panel.sentence(called(subject))))
-            return words, "", "", "", gr.Accordion(visible=False), ""
+            return draft_html(subject), "", "", "", gr.Accordion(visible=False), ""
         return (
             job_html(job, called(subject)),
             choice_html(job, subject, studio.jobs.checkpoints(job.id)),
@@ -77,6 +76,14 @@ def build_progress(studio: "Studio", shared: Shared) -> None:
         shared.then_tick(pressed)
 
 
+def draft_html(subject: "Subject") -> str:
+    """What is to be done before it can be taught."""
+    steps = (
+        "Choose how well, and press Train." if subject.class_noun else "Say what it is, choose how well, press Train."
+    )
+    return DRAFT.format(id=escape(subject.id), name=escape(panel.sentence(called(subject))), next=steps)
+
+
 def job_html(job: "Job", name: str) -> str:
     """State line, bar, numbers, message, failure and buttons."""
     numbers = f'<p id="job-numbers" class="numbers">{panel.numbers(job, "job")}</p>'
@@ -96,7 +103,7 @@ def choice_html(job: "Job", subject: "Subject", steps: list[int]) -> str:
         if in_use == job.best_step:
             use = "<b>in use</b>"
         elif job.best_step in steps:
-            use = button("Use this one", "use", "", f"Use step {job.best_step}", job=job.id, step=str(job.best_step))
+            use = button("Use this one", "use", "", f"Step {job.best_step}", job=job.id, step=str(job.best_step))
         else:
             use = ""
         so_far = "" if job.state == "done" else " so far"
@@ -105,7 +112,7 @@ def choice_html(job: "Job", subject: "Subject", steps: list[int]) -> str:
         last = button("Use the last step", "use", "link", job=job.id, step="")
         parts.append(f'<p class="quiet">Pictures are made with step {chosen}. {last}</p>')
     if steps and job.state != "done":
-        newest = button("Try it now", "try", "", f"Try step {steps[-1]} now", job=job.id, step=str(steps[-1]))
+        newest = button("Try it now", "try", "", f"Step {steps[-1]}", job=job.id, step=str(steps[-1]))
         parts.append(f"<p>Newest checkpoint: step {steps[-1]} {newest}</p>")
     return f'<div class="choice">{"".join(parts)}</div>' if parts else ""
 

@@ -1,5 +1,6 @@
 """Under the prompt: whether the subject is in it, how many tokens it has, and what of it the model will not read."""
 
+from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,14 @@ if TYPE_CHECKING:
     from dora_diffusion.studio.subjects import Subject
 
 
-def prompt_help(prompt: str, subject: "Subject | None", base: str) -> tuple[str, str]:
+def prompt_help(prompt: str, subject: "Subject | None", base: str, others: "Iterable[Subject]" = ()) -> tuple[str, str]:
     """HTML of what is to be said of a prompt, and the label of the button that mends it, "" for nothing to mend."""
-    found = check_prompt(prompt, subject, base)
-    mend = "" if subject is None or found.mentions else "Correct it" if found.misspelt else f"Insert {subject.name}"
-    return _html(prompt, found, bool(mend)), mend if prompt.strip() else ""
+    found = check_prompt(prompt, subject, base, others)
+    if subject is None or found.mentions:
+        mend = ""
+    else:
+        mend = "Correct it" if found.misspelt or found.stranger else f"Insert {subject.name}"
+    return _html(prompt, found, bool(mend or found.stranger)), mend
 
 
 def _html(prompt: str, found: "PromptCheck", is_lacking: bool) -> str:

@@ -25,6 +25,7 @@ PROMPT: dict[str, Any] = {"show_progress": "hidden", "concurrency_limit": None, 
 # For what draws or computes for long: one at a time, in the order asked.
 WORK: dict[str, Any] = {"concurrency_id": "gpu", "concurrency_limit": 1, "api_visibility": "private"}
 
+HEARD = "() => { window.studioHeard = Date.now(); }"
 FAST_S, SLOW_S = 1.0, 5.0  # between two looks at the studio: while something is active, and otherwise
 
 Handler = Callable[..., Any]
@@ -131,7 +132,8 @@ class Shared:
         outputs = [seen, timer, *(component for look in self.looks for component in look.outputs)]
         tick: dict[str, Any] = {"fn": self.plain(self._tick), "inputs": inputs, "outputs": outputs, **QUIET}
         self.page.load(**tick)
-        timer.tick(**tick)
+        # Only a look that was answered says so: the header tells when none is any more.
+        timer.tick(**tick).success(None, js=HEARD, api_visibility="private")
         for event in self.followed:
             event.then(**tick)
 

@@ -102,7 +102,7 @@ def _used(subject: "Subject", found: "list[tuple[Job, int]]") -> tuple[str, int]
 
 
 def _checkpoint(job: "Job", step: int, likeness: float | None, is_used: bool) -> str:
-    use = button("Use this one", "use", "", f"Use step {step} of {job.id}", job=job.id, step=str(step))
+    use = button("Use this one", "use", "", f"Step {step} of {job.id}", job=job.id, step=str(step))
     best = " ★ best" if step == job.best_step else ""
     return (
         f'<tr data-step="{step}" data-used="{str(is_used).lower()}"><td>{escape(job.id)}</td><td>{step}{best}</td>'

@@ -25,7 +25,6 @@ class SubjectsTab:
 
     def build(self, studio: "Studio", shared: Shared) -> None:
         actions = SubjectActions(studio, shared)
-        undo = panel(elem_id="subjects-undo")
         with gr.Row(equal_height=False, elem_id="subjects"):
             with gr.Column(scale=2, min_width=320):
                 cards = panel(elem_id="subjects-cards")
@@ -35,6 +34,8 @@ class SubjectsTab:
                     name, rename = _field("subjects-name", "Name", "What you call it.", "Rename", "secondary")
                     info = "Type the name to delete the subject, its trainings and its pictures."
                     typed, delete = _field("subjects-typed", "Delete", info, "Delete", "stop")
+                # Outside of what is folded away with the subject: a deletion is told here too.
+                undo = panel(elem_id="subjects-undo")
         page, asks = gr.State(0), gr.State("")
         shared.on_tick(actions.cards, [shared.subject, page], [cards])
         shared.on_tick(actions.detail, [shared.subject, asks], [detail, change])
@@ -43,6 +44,7 @@ class SubjectsTab:
         shared.then_tick(detail.click(plain(actions.press_detail), chosen, [chosen, shared.tabs, asks], **PROMPT))
         detail.click(plain(actions.wants_pictures), None, shared.checkpoint, **PROMPT)
         chosen.change(plain(actions.name_of), chosen, [name, typed], **QUIET)
+        chosen.change(plain(still_told), [chosen, undo], undo, **QUIET)
         for event in (rename.click, name.submit):
             shared.then_tick(event(plain(actions.rename), [chosen, name], undo, **PROMPT))
         for event in (delete.click, typed.submit):
@@ -149,7 +151,7 @@ class SubjectActions:
         Raises:
             StudioError: it is gone, or the name cannot be one.
         """
-        return _notice(f"It is called {self._studio.subjects.rename(chosen, name or '').name} now.")
+        return _notice(f"It is called {self._studio.subjects.rename(chosen, name or '').name} now.", of=chosen)
 
     def delete(self, chosen: str, typed: str) -> tuple[str, str, str]:
         """Move the subject into the trash, if its name was typed.
@@ -172,11 +174,18 @@ class SubjectActions:
         if wanted.get("do") != "undo":
             return gr.skip(), gr.skip()
         subject = self._studio.subjects.restore(wanted.get("id", ""))
-        return _notice(f"{subject.name} is back."), subject.id
+        return _notice(f"{subject.name} is back.", of=subject.id), subject.id
 
 
-def _notice(words: str, act: str = "") -> str:
-    return f'<div class="notice" role="status"><p>✓ {escape(words)} {act}</p></div>'
+def still_told(chosen: str, notice: str | None) -> Any:
+    """What was done to a subject is told until another one is shown; how to undo a deletion, until it is needed."""
+    is_kept = "data-of=" not in (notice or "") or f'data-of="{escape(chosen)}"' in (notice or "")
+    return gr.skip() if is_kept else ""
+
+
+def _notice(words: str, act: str = "", of: str = "") -> str:
+    whose = f' data-of="{escape(of)}"' if of else ""
+    return f'<div class="notice" role="status"{whose}><p>✓ {escape(words)} {act}</p></div>'
 
 
 SUBJECTS = SubjectsTab()

@@ -32,7 +32,7 @@ class Teach:
                 words = _words(studio)
                 owner = gr.Textbox(visible="hidden", elem_id="teach-owner", label="Whose words these are")
                 gr.HTML("<h2><span>1</span> Your photos</h2>", elem_id="teach-step-1")
-                uploaded = build_photos(studio, shared, owner, words)
+                uploaded, refused = build_photos(studio, shared, owner, words)
                 gr.HTML("<h2><span>2</span> What is it?</h2>", elem_id="teach-step-2")
                 noun, name, trigger, base = words
                 with gr.Row():
@@ -55,6 +55,7 @@ class Teach:
         _bind_words(studio, shared, owner, words, quality, uploaded)
         _bind_cost(studio, shared, base, quality, overrides, cost)
         _bind_train(studio, shared, [owner, *words, quality, overrides], train, fault)
+        train.click(lambda: "", None, refused, **QUIET)  # what was left out is seen; what comes now is another thing
         new.click(lambda: "", None, shared.subject, **QUIET)
 
 

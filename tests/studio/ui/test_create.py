@@ -90,7 +90,7 @@ def test_an_entry_and_an_order_say_the_same(studio: Any) -> None:
 
 
 def test_a_prompt_is_written_for_the_entry_and_never_over_the_users(actions: CreateActions) -> None:
-    prompt, written, _ = actions.opened("teapot-1", "", "")
+    prompt, written = actions.opened("teapot-1", "", "")
     assert prompt == written == "a photo of sks teapot on the beach"
     assert actions.opened("base:toybox", prompt, written)[0] == "a photo of a red teapot on the beach"
     assert actions.opened("base:toybox", "mine", written)[0] == gr.skip()
@@ -110,6 +110,19 @@ def test_a_missing_and_a_misspelt_trigger_are_told_and_mended(actions: CreateAct
     assert not actions.help("gone-1", "a dog")[1].visible
     with pytest.raises(StudioError, match="no name to insert"):
         actions.insert("base:toybox", "a dog")
+
+
+def test_a_prompt_about_another_subject_follows_the_choice(actions: CreateActions, studio: Any) -> None:
+    studio.subjects.create([], "robot 1", "robot")
+    assert actions.renamed("teapot-1", "a photo of <Robot 1> in the snow") == "a photo of <Teapot> in the snow"
+    assert actions.renamed("teapot-1", "a photo of sks robot, sunset") == "a photo of sks teapot, sunset"
+    assert actions.renamed("teapot-1", "a photo of sks teapot") == gr.skip()
+    assert actions.renamed("base:toybox", "a photo of <robot 1>") == gr.skip() == actions.renamed(None, "x")
+    html, button = actions.help("teapot-1", "a photo of <robot 1>")
+    assert "&lt;robot 1&gt; is another subject." in html and button.value == "Correct it"
+    assert actions.insert("teapot-1", "a photo of <robot 1>") == "a photo of <Teapot>"
+    html, button = actions.help("teapot-1", "<teapot> and <robot 1>")
+    assert "is another subject" in html and not button.visible, "both may be meant"
 
 
 def test_words_of_a_prompt_are_escaped(actions: CreateActions) -> None:
@@ -242,6 +255,9 @@ def test_progress_in_words() -> None:
     assert picture_step(Step(35, 100), 4) == "Picture 2 of 4, step 10 of 25"
     assert picture_step(Step(100, 100), 4) == "Picture 4 of 4, step 25 of 25"
     assert picture_step(Step(3, 25), 1) == "Step 3 of 25"
+    assert "Drawing</p>" in state_line("x", "working", "Step 3 of 25")
+    assert "Proving</p>" in state_line("x", "working", "x", doing="Proving")
+    assert state_line("x", "waiting", "Starting").count("Starting") == 2, "nobody is in line: none is spoken of"
     html = state_line("x", "working", EVIL, Step(30, 120))
     assert "<img" not in html and 'aria-valuenow="30"' in html and "width:25.0%" in html
 

@@ -46,7 +46,7 @@ def test_likeness_lies_between_the_base_and_the_photos() -> None:
 
 def test_the_best_step_is_ringed_and_named() -> None:
     svg = likeness_curve([(0, 0.1), (50, 0.8), (100, 0.6)], 100, best_step=50)
-    assert svg.count('class="best"') == 1 and "The best so far is step 50 with 80%." in svg
+    assert svg.count('class="best"') == 1 and "Most like your photos: step 50 with 80%." in svg
 
 
 @pytest.mark.parametrize("value", [-0.4, 1.7])

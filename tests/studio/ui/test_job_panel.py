@@ -33,6 +33,35 @@ def test_a_running_training() -> None:
     assert 'data-do="cancel"' in html and 'data-do="resume"' not in html
 
 
+def test_what_is_heard_begins_with_what_is_seen() -> None:
+    shown = panel.actions(a_job(state="interrupted")) + progress.choice_html(a_job(best_step=100), a_subject(), [100])
+    shown += photos.samples_html(["teapot"]) + header.strip_html([a_job(state="queued", position=1)], lambda _: "Rex")
+    named = re.findall('aria-label="([^"]*)"[^>]*>([^<]+)</button>', shown)
+    assert ("Resume: go on with this training", "Resume") in named and ("Try it now: step 100", "Try it now") in named
+    assert len(named) > 5 and all(heard.startswith(seen) for heard, seen in named)
+
+
+def test_what_ended_badly_stays_on_the_strip_until_it_is_mended() -> None:
+    remedy = Remedy("resume", "Resume from step 100")
+    job = a_job(state="interrupted", ended=1000.0, failure=Failure("interrupted", "It stopped.", (remedy,)))
+    assert header.needing([job], now=2000.0) == job
+    html = header.strip_html([], lambda _: "Rex", job)
+    assert "Learning Rex was interrupted" in text(html) and 'id="strip-line"' in html
+    assert re.findall('data-do="([a-z]+)"', html) == ["view", "remedy"] and "Resume from step 100" in html
+    assert header.needing([job], now=1000.0 + 13 * 3600) is None, "old news"
+    assert header.needing([a_job(id="job-2", state="done", ended=1500.0), job], now=2000.0) is None, "done since"
+    assert "Nothing is being taught" in header.strip_html([], lambda _: "Rex")
+
+
+def test_class_images_are_counted_and_explained() -> None:
+    job = a_job(state="starting", step=0, message="making class images: 4 of 12", class_images=(4, 12))
+    html, strip = progress.job_html(job, "Rex"), header.strip_html([job], lambda _: "Rex")
+    for shown in (html, strip):
+        assert "Making class images: 4 of 12" in text(shown) and "Step 0" not in text(shown)
+        assert 'aria-valuenow="4"' in shown and 'aria-valuemax="12"' in shown and "width:33.3%" in shown
+    assert "other things of its kind" in text(html) and "making class images" not in text(html)
+
+
 @pytest.mark.parametrize("state", get_args(State))
 def test_every_state_has_its_words(state: State) -> None:
     html = progress.job_html(a_job(state=state), "Rex")
@@ -148,10 +177,20 @@ def test_the_best_step_can_be_used_and_the_newest_tried() -> None:
     assert "in use" in left_alone and "button" not in left_alone, "the last step is what is used anyway"
 
 
+def test_only_what_is_missing_is_asked_for() -> None:
+    assert "Say what it is" in progress.draft_html(a_subject(class_noun=""))
+    html = progress.draft_html(a_subject(name=EVIL))
+    assert "Say what it is" not in html and "press Train" in html and "<img" not in html
+
+
 def test_previews_come_by_step_after_the_photos() -> None:
     drawn = [Preview(step, "a photo", 0, Path(f"{step}.jpg"), 0.5) for step in (50, 0)]
     html = panel.preview_strip([Path("01.jpg")], drawn, 50)
-    assert re.findall("<figcaption>(.*?)</figcaption>", html) == ["Your photos", "Step 0", "★ Step 50, best so far"]
+    assert re.findall("<figcaption>(.*?)</figcaption>", html) == [
+        "Your photos",
+        "Step 0",
+        "★ Step 50, most like your photos",
+    ]
     assert panel.preview_strip([Path("01.jpg")], [], None) == ""
 
 

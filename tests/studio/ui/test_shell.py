@@ -167,7 +167,7 @@ def test_a_button_says_what_it_wants() -> None:
     html = button("<Go>", "go", "primary", 'say "it"', job="job-1", name="<x>")
     assert html == (
         '<button type="button" class="act primary" data-do="go" data-job="job-1" data-name="&lt;x&gt;" '
-        'aria-label="say &quot;it&quot;" title="say &quot;it&quot;">&lt;Go&gt;</button>'
+        'aria-label="&lt;Go&gt;: say &quot;it&quot;" title="&lt;Go&gt;: say &quot;it&quot;">&lt;Go&gt;</button>'
     )
 
 

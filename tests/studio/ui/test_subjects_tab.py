@@ -14,7 +14,7 @@ from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.observe import State
 from dora_diffusion.studio.ui.cards import PAGE, WORDS, Sizes, cards_html, size_words
 from dora_diffusion.studio.ui.subject_detail import detail_html
-from dora_diffusion.studio.ui.subjects import SubjectActions
+from dora_diffusion.studio.ui.subjects import SubjectActions, still_told
 
 EVIL = '<img src=x onerror="steal()">'
 SAMPLES = sorted((Path(__file__).parents[3] / "samples" / "subjects" / "teapot").glob("*.jpg"))
@@ -135,6 +135,16 @@ def test_rename_delete_and_undo(actions: SubjectActions, studio: Any) -> None:
     notice, chosen = actions.undo(pressed(do="undo", id="teapot-1"))
     assert chosen == "teapot-1" and "Rex is back." in notice and len(studio.subjects.list()) == 1
     assert actions.undo(pressed(do="something"))[1] == gr.skip()
+
+
+def test_what_was_done_to_a_subject_is_told_until_another_is_shown(actions: SubjectActions, studio: Any) -> None:
+    trained_teapot(studio, [])
+    renamed = actions.rename("teapot-1", "Rex")
+    assert still_told("teapot-1", renamed) == gr.skip() and still_told("robot-1", renamed) == ""
+    deleted, _, chosen = actions.delete("teapot-1", "Rex")
+    assert still_told(chosen, deleted) == still_told("robot-1", deleted) == gr.skip(), "its Undo is nowhere else"
+    back, chosen = actions.undo(pressed(do="undo", id="teapot-1"))
+    assert still_told(chosen, back) == gr.skip() and still_told("robot-1", back) == ""
 
 
 def test_a_subject_that_is_none_is_an_empty_page(actions: SubjectActions) -> None:
