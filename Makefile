@@ -15,11 +15,15 @@ demo: $(READY)
 app: $(READY)
 	$(BIN)/python app.py
 
+# The browser's tests come after all others, in processes of their own: what those leave in memory would stand beside
+# servers, trainers and browsers.
 test: $(READY)
-	$(TEST) -m "not gpu and not slow"
+	$(TEST) -m "not gpu and not slow and not e2e"
+	$(TEST) -m "not gpu and not slow and e2e"
 
 test-all: $(READY)
-	$(TEST) -m "not gpu"
+	$(TEST) -m "not gpu and not e2e"
+	$(TEST) -m "not gpu and e2e"
 
 test-gpu: $(READY)
 	$(BIN)/python -m pytest -m gpu
