@@ -89,7 +89,8 @@ class TestConvert:
         assert found.kind == "lora" and {layer.rank for layer in found.layers.values()} == {12}
         real = distance(changes(found), changes(load_adapter(files["dora"])))
         assert made.fits is not None and made.fits.residual == pytest.approx(real, rel=1e-3)
-        first, proved, path = made.to_text().splitlines()
+        first, much, proved, path = made.to_text().splitlines()
+        assert real > 0.2 and much == "more than 20 % is much: raise the rank"
         assert proved == "Read back by the rules of: diffusers."
         assert first.startswith(f"72 layers of rank 12; of the change of the weights {100 * real:.3g} % is left out (")
         assert path == str(made.path) and float(found.metadata["svd_residual"]) == pytest.approx(real, rel=1e-3)
