@@ -48,7 +48,9 @@ def test_one_at_a_time_in_order(make_studio: MakeStudio, photos: list[Path]) -> 
 def with_slots(studio: Studio, names: tuple[str, ...], before_gpu: Callable[[], None]) -> Scheduler:
     """A scheduler for a machine with GPUs, over a studio whose own was not started."""
     trainers = studio.trainers
-    return Scheduler(studio.home, studio.db, studio.subjects, studio.jobs, studio.board, trainers, names, before_gpu)
+    return Scheduler(
+        studio.home, studio.database, studio.subjects, studio.jobs, studio.board, trainers, names, before_gpu
+    )
 
 
 def test_one_a_gpu_and_room_is_made_before(make_studio: MakeStudio, photos: list[Path]) -> None:
@@ -157,7 +159,7 @@ def test_a_cancelled_job_is_not_claimed(make_studio: MakeStudio, photos: list[Pa
     studio = make_studio(start=False)
     id = enqueue(studio, photos)
     studio.jobs.cancel(id)
-    with studio.db.transaction() as connection:
+    with studio.database.transaction() as connection:
         assert not queue.claim(connection, 1, "cpu", None)
     assert state(studio, id) == "cancelled"
 
@@ -167,7 +169,7 @@ def test_a_job_is_claimed_once(make_studio: MakeStudio, photos: list[Path]) -> N
     enqueue(studio, photos)
 
     def claim() -> None:
-        with studio.db.transaction() as connection:
+        with studio.database.transaction() as connection:
             won.append(queue.claim(connection, 1, "cpu", None))
 
     threads = [threading.Thread(target=claim) for _ in range(6)]
@@ -197,13 +199,15 @@ def test_the_first_word_of_a_trainer_is_its_pid(tmp_path: Path) -> None:
     assert descriptor is not None
     code = (
         "import subprocess, os; from dora_diffusion.studio.process import say_alive; say_alive();"
-        "subprocess.Popen(['sleep', '20'], close_fds=False); print(os.environ.get('DORA_STUDIO_ALIVE'))"
+        "subprocess.Popen(['sleep', '60'], close_fds=False); print(os.environ.get('DORA_STUDIO_ALIVE'))"
     )
     child = process.spawn([sys.executable, "-c", code], descriptor, tmp_path / "log", {})
     Trainers.release(descriptor)
     child.wait()
     assert process.pid_in(alive) == child.pid
-    assert not process.is_held(alive)  # what it started does not keep it alive
+    # What it started does not keep it alive. Wait a moment: a kernel wakes who starts a program before it has closed
+    # the descriptors that the program does not inherit; the sleep itself would hold them for a minute.
+    wait_until(lambda: not process.is_held(alive), timeout_s=10)
     assert (tmp_path / "log").read_text() == "None\n"
     process.send(child.pid, signal.SIGKILL, group=True)
 
