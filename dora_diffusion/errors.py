@@ -51,6 +51,13 @@ class StudioError(DoraError):
     """The web page was asked for something it cannot do."""
 
 
+def about(seconds: float) -> str:
+    """A length of time as people say it, for a message: 'about 40 s', 'about 12 min', 'about 2.5 h'."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 90 * 60 else f"about {seconds / 3600:.1f} h"
+
+
 def some_of(names: Sequence[str], most: int = 5) -> str:
     """The first names of a list that may be long, for a message: 'a.jpg, b.jpg and 12 more'."""
     others = f" and {len(names) - most} more" if len(names) > most else ""

@@ -9,10 +9,11 @@ from statistics import median
 
 from dora_diffusion import __version__
 from dora_diffusion.config import TrainConfig
-from dora_diffusion.errors import StudioError
+from dora_diffusion.errors import StudioError, about
 from dora_diffusion.machine import memory
 from dora_diffusion.studio.bases import Bases
 from dora_diffusion.studio.database import Database
+from dora_diffusion.studio.observe import ACTIVE
 from dora_diffusion.studio.slots import gpus
 from dora_diffusion.studio.workshop import StoppedError, Workshop
 
@@ -52,9 +53,9 @@ class Estimate:
     def words(self) -> str:
         """ "about 3 min, 7.2 GiB of 24 GiB"."""
         if not self.memory_gib:
-            return _time(self.seconds)
+            return about(self.seconds)
         of = f" of {self.total_gib:.0f} GiB" if self.total_gib else ""
-        return f"{_time(self.seconds)}, {self.memory_gib:.1f} GiB{of}"
+        return f"{about(self.seconds)}, {self.memory_gib:.1f} GiB{of}"
 
     @property
     def fits(self) -> bool:
@@ -194,7 +195,7 @@ class _Busy(threading.Event):
         self._database = database
 
     def is_set(self) -> bool:
-        active = self._database.row("select 1 from jobs where state in ('starting', 'running', 'saving') limit 1")
+        active = self._database.row(f"select 1 from jobs where state in {ACTIVE} limit 1")
         return active is not None
 
 
@@ -209,9 +210,3 @@ def _as_json(config: TrainConfig) -> dict[str, dict[str, object]]:
     """What was given and what a preset says, for another process."""
     facts: dict[str, dict[str, object]] = json.loads(config.model_dump_json(exclude={"preset"}))
     return facts
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 90 * 60 else f"about {seconds / 3600:.1f} h"

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -240,11 +240,6 @@ def plain(text: str) -> str:
     for said, better in _OTHER_WORDS.items():
         text = text.replace(said, better)
     return text
-
-
-def as_dict(verdict: Verdict) -> dict[str, Any]:
-    """A verdict for JSON."""
-    return asdict(verdict)
 
 
 def _check(format: str, precision: str, strength: float, rank: int | None) -> None:

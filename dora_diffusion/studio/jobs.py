@@ -22,7 +22,7 @@ from dora_diffusion.studio.failures import Change, Levers
 from dora_diffusion.studio.home import Home
 from dora_diffusion.studio.job import Job, Preview
 from dora_diffusion.studio.job_settings import JobSettings, nested, short
-from dora_diffusion.studio.observe import ACTIVE, ENDED, State
+from dora_diffusion.studio.observe import ACTIVE, ENDED, UNFINISHED, State
 from dora_diffusion.studio.subjects import Subject, Subjects
 
 __all__ = ["Job", "Jobs", "Preview"]
@@ -144,8 +144,8 @@ class Jobs:
     def previews(self, id: str) -> Previews:
         """By step, then in the order of the prompts."""
         row = self._board.row(id)
-        folder, shown = self._folder(id), self._home.media_of("previews", id)
-        prompts, seen = json.loads(row["prompts"]), job_files.likenesses(self._folder(id))
+        folder, shown = self._home.path_of("job", id), self._home.media_of("previews", id)
+        prompts, seen = json.loads(row["prompts"]), job_files.likenesses(folder)
         previews = []
         for step, number, seed, file in job_files.preview_files(folder):
             with told("show the previews"):
@@ -292,11 +292,11 @@ class Jobs:
             raise StudioError("What is it? One or two words, for example: teapot, dog, backpack.")
         if not self._subjects.photo_files(subject.id):
             raise StudioError(f"{subject.name} has no photos yet. Add some first: three to twenty.")
-        if any(self._board.note(f"job-{row['number']}") in (*ACTIVE, "queued") for row in self._busy_rows(subject.id)):
+        if any(self._board.note(f"job-{row['number']}") in UNFINISHED for row in self._busy_rows(subject.id)):
             raise _busy(subject)
 
     def _busy_rows(self, subject_id: str) -> Rows:
-        sql = f"select number from jobs where subject_id = ? and state in {('queued', *ACTIVE)}"
+        sql = f"select number from jobs where subject_id = ? and state in {UNFINISHED}"
         return self._database.rows(sql, (subject_id,))
 
     def _draft(

@@ -9,6 +9,7 @@ from dora_diffusion.studio.failures import Code
 
 State = Literal["draft", "queued", "starting", "running", "saving", "done", "failed", "cancelled", "interrupted"]
 ACTIVE: tuple[State, ...] = ("starting", "running", "saving")
+UNFINISHED: tuple[State, ...] = ("queued", *ACTIVE)
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled", "interrupted")
 
 _LIVE: dict[str, State] = {"training": "running", "saving": "saving"}

@@ -17,12 +17,10 @@ from dora_diffusion.studio.database import Database
 from dora_diffusion.studio.home import Home
 from dora_diffusion.studio.jobs import Jobs
 from dora_diffusion.studio.lookup import Lookup, Request
-from dora_diffusion.studio.orders import MAX_PICTURES, MAX_SEED, MAX_STRENGTH, Order, one_by_one
+from dora_diffusion.studio.orders import Order, one_by_one
 from dora_diffusion.studio.picture_settings import read_picture
 from dora_diffusion.studio.subjects import Subjects
 from dora_diffusion.studio.workshop import StoppedError, Workshop
-
-__all__ = ["MAX_PICTURES", "MAX_SEED", "MAX_STRENGTH", "Picture", "Pictures"]
 
 OnStep = Callable[[int, int], None]
 Say = Callable[[str, Any], None]

@@ -63,10 +63,6 @@ class Studio:
         self._log: logging.Handler | None = None
 
     @property
-    def db(self) -> Database:
-        return self.database
-
-    @property
     def is_read_only(self) -> bool:
         """Whether another instance schedules in this home: this one shows, and changes nothing."""
         return self.database.read_only

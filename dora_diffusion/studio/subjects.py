@@ -15,12 +15,12 @@ from dora_diffusion.studio.disk import told
 from dora_diffusion.studio.home import Home
 from dora_diffusion.studio.intake import check_count, check_noun, check_trigger, check_words, slug
 from dora_diffusion.studio.job_files import adapter_file
+from dora_diffusion.studio.observe import UNFINISHED
 from dora_diffusion.studio.samples import SAMPLES, sample_photos
 
 __all__ = ["PhotoNote", "Subject", "Subjects"]
 
 TRASH_S = 7 * 24 * 3600.0
-_BUSY = "('queued', 'starting', 'running', 'saving')"
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,9 @@ class Subjects:
             raise StudioError(f"To delete it, type its name exactly: {subject.name}")
         now = time.time()
         with self._database.transaction() as connection:
-            busy = connection.execute(f"select 1 from jobs where subject_id = ? and state in {_BUSY}", (id,)).fetchone()
+            busy = connection.execute(
+                f"select 1 from jobs where subject_id = ? and state in {UNFINISHED}", (id,)
+            ).fetchone()
             if busy:
                 raise StudioError(f"{subject.name} is being trained, or waits for it. Cancel that first.")
             trashed = f"{id}-{int(now)}"

@@ -45,7 +45,7 @@ class StoppedError(StudioError):
 class Workshop:
     """Orders to the workshop's process, one at a time; others wait in line.
 
-    The process starts with the first order or ``warm``, and ends with the server, however that ends: its input closes.
+    The process starts with the first order, and ends with the server, however that ends: its input closes.
 
     Args:
         log_file: what it prints besides answers goes there.
@@ -92,15 +92,6 @@ class Workshop:
         """Of the process, while there is one."""
         process = self._process
         return process.pid if process is not None and process.is_alive else None
-
-    def warm(self, base: str = "toybox") -> None:
-        """Start the process and load a base, in the background: the first picture then comes sooner."""
-
-        def load() -> None:
-            with suppress(StudioError):  # whoever orders the first picture is told
-                self.call("warm", {"base": base})
-
-        threading.Thread(target=load, name="workshop-warm", daemon=True).start()
 
     def call(
         self,

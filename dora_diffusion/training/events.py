@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from dora_diffusion.errors import about
+
 
 @dataclass(frozen=True)
 class Note:
@@ -66,7 +68,7 @@ class Planned:
     seconds: float
 
     def __str__(self) -> str:
-        return f"{self.peak_gib:.1f} GiB of {self.total_gib:.0f} GiB ({self.device}), {_about(self.seconds)}"
+        return f"{self.peak_gib:.1f} GiB of {self.total_gib:.0f} GiB ({self.device}), {about(self.seconds)}"
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,6 @@ class Finished:
 Event = Note | ClassImages | RunStarted | Planned | StepDone | PreviewReady | Saving | Saved | Finished
 OnEvent = Callable[[Event], None]
 ShouldStop = Callable[[], bool]
-
-
-def _about(seconds: float) -> str:
-    """A length of time as people say it."""
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 90 * 60 else f"about {seconds / 3600:.1f} h"
 
 
 class StoppedEarlyError(Exception):

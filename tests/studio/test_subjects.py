@@ -280,7 +280,7 @@ def test_the_checkpoint_that_was_chosen_stands_for_the_subject(make_studio: Make
 
 def test_findings_are_json_in_the_table(studio: Studio, photos: list[Path]) -> None:
     id = studio.subjects.create(photos, "", "duck").id
-    rows = studio.db.rows("select findings from photos where subject_id = ?", (id,))
+    rows = studio.database.rows("select findings from photos where subject_id = ?", (id,))
     assert {finding[0] for row in rows for finding in json.loads(row["findings"])} == {"tiny", "near-duplicate"}
 
 

@@ -6,6 +6,7 @@ A memory layer may say more for one base, under its name.
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -94,5 +95,12 @@ def _whole_presets() -> tuple[str, ...]:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    """A file's settings, the caller's to change."""
+    return deepcopy(_parsed(path))
+
+
+@cache
+def _parsed(path: Path) -> dict[str, Any]:
+    # Kept: the files are the package's own, and pages ask for what they say every second.
     content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return content

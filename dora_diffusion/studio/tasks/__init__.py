@@ -8,7 +8,6 @@ from dora_diffusion.registry import Registry
 TASKS = Registry(
     "task of the workshop",
     {
-        "warm": "dora_diffusion.studio.tasks.drawing:warm",
         "draw": "dora_diffusion.studio.tasks.drawing:draw",
         "export": "dora_diffusion.studio.tasks.exporting:export",
         "plan": "dora_diffusion.studio.tasks.planning:plan",

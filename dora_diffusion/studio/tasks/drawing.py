@@ -19,12 +19,6 @@ from dora_diffusion.studio.tasks.desk import Desk
 THUMB_SIDE, THUMB_QUALITY = 256, 85
 
 
-def warm(desk: Desk, base: str) -> dict[str, Any]:
-    """Load a base, so that the first picture need not wait for it."""
-    desk.pipeline(base)
-    return {}
-
-
 def draw(
     desk: Desk,
     *,

@@ -3,6 +3,7 @@
 import hashlib
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from dora_diffusion.inference import merge
 from dora_diffusion.inference.device import PRECISIONS
 from dora_diffusion.registry import FORMATS
 from dora_diffusion.studio.export_formats import MERGED_FILE, MERGED_FOLDER
-from dora_diffusion.studio.exports import Verdict, as_dict
+from dora_diffusion.studio.exports import Verdict
 from dora_diffusion.studio.tasks.desk import Desk
 
 # A cast to half precision moves a number by at most half a unit in its last place.
@@ -60,7 +61,7 @@ def export(
         "file": file.name,
         "size": file.stat().st_size,
         "sha256": _sha256(file),
-        "verdicts": [as_dict(verdict) for verdict in verdicts],
+        "verdicts": [asdict(verdict) for verdict in verdicts],
     }
 
 

@@ -10,14 +10,14 @@ import gradio as gr
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.comparisons import MODES, Grid, numbers
 from dora_diffusion.studio.orders import Order, checked
-from dora_diffusion.studio.ui.choices import Choices, Entries, Target, checkpoints, target
+from dora_diffusion.studio.ui.choices import Choices, Target, checkpoints, target
 from dora_diffusion.studio.ui.compare_grid import grid_html
 from dora_diffusion.studio.ui.drawing import STARTING, Step, behind, check_writable, state_line
-from dora_diffusion.studio.ui.line import Line, Stopping, Ticket, Waiting, served
+from dora_diffusion.studio.ui.line import Stopping, Ticket, Waiting, served
+from dora_diffusion.studio.ui.own_orders import OwnOrders
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.comparisons import Cell
-    from dora_diffusion.studio.studio import Studio
 
 NAME = "compare-state"
 IDLE = state_line(
@@ -32,13 +32,8 @@ VALUES: dict[str, tuple[str, str, str]] = {
 }
 
 
-class CompareActions:
+class CompareActions(OwnOrders):
     """The handlers of Compare over one studio."""
-
-    def __init__(self, studio: "Studio", line: Line, entries: Entries):
-        self._studio = studio
-        self._line = line
-        self._entries = entries
 
     def subjects(self) -> Choices:
         """What can be compared: everything that can be drawn, and subjects that have checkpoints alone."""
@@ -162,19 +157,6 @@ class CompareActions:
         words = f"{count} pictures" if is_whole else f"Stopped after {len(drawn)} of {count} pictures"
         line = state_line(NAME, "done" if is_whole else "stopped", words)
         yield same, _slider(drawn), line, gr.Button(interactive=False), self._saved(grid, drawn)
-
-    def stop(self, request: gr.Request) -> None:
-        """Stop what this page ordered; other pages' orders go on.
-
-        Raises:
-            StudioError: it ordered nothing.
-        """
-        if not self._line.stop(str(request.session_hash)):
-            raise StudioError("This page is not drawing anything, so there is nothing to stop.")
-
-    def leave(self, request: gr.Request) -> None:
-        """A page was closed or loaded again: nobody waits for what it ordered."""
-        self._line.stop(str(request.session_hash))
 
     def _saved(self, grid: Grid, drawn: "dict[tuple[int, int], Cell]") -> gr.DownloadButton:
         """The button that takes what was drawn away, as one PNG."""

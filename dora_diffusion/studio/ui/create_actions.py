@@ -12,7 +12,7 @@ import gradio as gr
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.orders import RANDOM, Order, checked, decided
 from dora_diffusion.studio.prompts import inserted, renamed
-from dora_diffusion.studio.ui.choices import Choices, Entries, label_of, same_subject, target, value_of
+from dora_diffusion.studio.ui.choices import Choices, label_of, same_subject, target, value_of
 from dora_diffusion.studio.ui.controls import number_in, words_of
 from dora_diffusion.studio.ui.drawing import (
     STARTING,
@@ -24,12 +24,12 @@ from dora_diffusion.studio.ui.drawing import (
     state_line,
     told_of,
 )
-from dora_diffusion.studio.ui.line import Line, Stopping, Ticket, Waiting, served
+from dora_diffusion.studio.ui.line import Stopping, Ticket, Waiting, served
+from dora_diffusion.studio.ui.own_orders import OwnOrders
 from dora_diffusion.studio.ui.prompt_help import prompt_help
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.pictures import Picture
-    from dora_diffusion.studio.studio import Studio
     from dora_diffusion.studio.subjects import Subject
 
 NAME = "create-state"
@@ -42,13 +42,8 @@ LEFT_OUT = ("guidance_scale", "width", "height")  # may be, and are text therefo
 IDLE = state_line(NAME, "idle", "Press Generate. A picture is kept in the history below as soon as it is drawn.")
 
 
-class CreateActions:
+class CreateActions(OwnOrders):
     """The handlers of Create over one studio."""
-
-    def __init__(self, studio: "Studio", line: Line, entries: Entries):
-        self._studio = studio
-        self._line = line
-        self._entries = entries
 
     def entries(self, current: str | None = None) -> Choices:
         """What can be chosen; what is chosen now stays among them as long as it can be drawn."""
@@ -186,19 +181,6 @@ class CreateActions:
         is_whole = len(drawn) == order.num_images
         line = state_line(NAME, "done", words) if is_whole else state_line(NAME, "stopped", f"Stopped. {words}")
         yield gr.skip(), line, gr.skip(), gr.Button(interactive=False)
-
-    def stop(self, request: gr.Request) -> None:
-        """Stop what this page ordered; other pages' orders go on.
-
-        Raises:
-            StudioError: it ordered nothing.
-        """
-        if not self._line.stop(str(request.session_hash)):
-            raise StudioError("This page is not drawing anything, so there is nothing to stop.")
-
-    def leave(self, request: gr.Request) -> None:
-        """A page was closed or loaded again: nobody waits for what it ordered. What is drawn is in the history."""
-        self._line.stop(str(request.session_hash))
 
     def read(self, path: str | None) -> tuple[Any, ...]:
         """The form filled in from a picture's own settings.

@@ -8,12 +8,13 @@ import gradio as gr
 from dora_diffusion.config.ranks import DEFAULT_RANK
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.orders import MAX_STRENGTH
-from dora_diffusion.studio.ui.choices import Choices, Entries, checkpoints
+from dora_diffusion.studio.ui.choices import Choices, checkpoints
 from dora_diffusion.studio.ui.controls import choice
 from dora_diffusion.studio.ui.drawing import DRAW, behind, check_writable, state_line
 from dora_diffusion.studio.ui.export_html import earlier_html, formats_html, is_proved, proof_words, result_html
 from dora_diffusion.studio.ui.html import asked, panel
-from dora_diffusion.studio.ui.line import Line, Stopping, Ticket, Waiting, served
+from dora_diffusion.studio.ui.line import Stopping, Ticket, Waiting, served
+from dora_diffusion.studio.ui.own_orders import OwnOrders
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
 from dora_diffusion.studio.workshop import StoppedError
 
@@ -138,13 +139,10 @@ def _bind(actions: "ExportActions", shared: Shared, parts: Parts) -> None:
     shared.then_tick(pressed)
 
 
-class ExportActions:
+class ExportActions(OwnOrders):
     """The handlers of Export over one studio."""
 
-    def __init__(self, studio: "Studio", line: Line, entries: Entries):
-        self._studio = studio
-        self._line = line
-        self._entries = entries
+    doing = "exporting"
 
     def subjects(self) -> Choices:
         """What can be exported."""
@@ -265,15 +263,6 @@ class ExportActions:
         if checkpoint not in known:
             raise StudioError(f"{subject.name} has no such checkpoint any more. Choose another one.")
         return (subject.id, *known[checkpoint])
-
-    def stop(self, request: gr.Request) -> None:
-        """Stop what this page ordered; other pages' orders go on.
-
-        Raises:
-            StudioError: it ordered nothing.
-        """
-        if not self._line.stop(str(request.session_hash)):
-            raise StudioError("This page is not exporting anything, so there is nothing to stop.")
 
     def earlier(self, asks: str) -> str:
         """HTML of the exports made so far."""

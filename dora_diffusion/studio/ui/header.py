@@ -148,11 +148,10 @@ def _running(job: "Job", name: str, prefix: str) -> str:
     elem_id = "strip-line" if prefix == "strip-0" else f"{prefix}-line"
     device = f' <span class="quiet">on {escape(job.device)}</span>' if job.device and job.is_active else ""
     view = button("View", "view", "", f"View the training of {name}", job=job.id)
-    buttons = panel.actions(job).removeprefix('<div class="actions">').removesuffix("</div>")
     return (
         f'<div class="running"><div class="words">{panel.state_line(job, name, elem_id)}'
         f'<p class="numbers">{panel.numbers(job, prefix)}{device}</p></div>'
-        f'<div class="actions">{view}{buttons}</div>{panel.bar(job, name)}</div>'
+        f'<div class="actions">{view}{panel.buttons(job)}</div>{panel.bar(job, name)}</div>'
     )
 
 

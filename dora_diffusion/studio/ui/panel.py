@@ -128,7 +128,13 @@ def failure_box(job: "Job") -> str:
 
 
 def actions(job: "Job") -> str:
-    """The buttons that the job's state allows."""
+    """The buttons that the job's state allows, in a row of their own."""
+    found = buttons(job)
+    return f'<div class="actions">{found}</div>' if found else ""
+
+
+def buttons(job: "Job") -> str:
+    """The same, for a row that has others."""
     if job.is_active:
         stop = "" if job.stop_asked else button("Cancel", "cancel", "stop", "Cancel this training", job=job.id)
     elif job.state == "queued":
@@ -139,8 +145,7 @@ def actions(job: "Job") -> str:
     go_on = job.state in ("cancelled", "interrupted") and job.failure is None
     resume = button("Resume", "resume", "primary", "Go on with this training", job=job.id) if go_on else ""
     ready = button("Make a picture", "create", "primary", subject=job.subject_id) if job.state == "done" else ""
-    found = ready + resume + stop
-    return f'<div class="actions">{found}</div>' if found else ""
+    return ready + resume + stop
 
 
 def preview_strip(photos: Sequence[Path], previews: "Sequence[Preview]", best_step: int | None) -> str:

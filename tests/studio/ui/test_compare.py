@@ -8,8 +8,6 @@ from typing import Any
 
 import gradio as gr
 import pytest
-from fake_makers import trained_teapot
-from fake_studio import FakeStudio
 
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.orders import Order
@@ -20,13 +18,6 @@ from dora_diffusion.studio.ui.line import Line
 
 EVIL = '<img src=x onerror="steal()">'
 HERE: Any = SimpleNamespace(session_hash="page-1")
-
-
-@pytest.fixture
-def studio(tmp_path: Path) -> Any:
-    found = FakeStudio(tmp_path / "home")
-    trained_teapot(found, [])
-    return found
 
 
 @pytest.fixture

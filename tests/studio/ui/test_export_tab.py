@@ -2,14 +2,12 @@
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
 import pytest
-from fake_makers import BAD, GOOD, trained_teapot
-from fake_studio import FakeStudio
+from fake_makers import BAD, GOOD
 
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.ui.choices import Entries
@@ -22,13 +20,6 @@ from dora_diffusion.studio.workshop import StoppedError
 EVIL = '<img src=x onerror="steal()">'
 HERE: Any = SimpleNamespace(session_hash="page-1")
 FORM = ["teapot-1", "", "diffusers", "fp32", 1.0, 8]
-
-
-@pytest.fixture
-def studio(tmp_path: Path) -> Any:
-    found = FakeStudio(tmp_path / "home")
-    trained_teapot(found, [])
-    return found
 
 
 @pytest.fixture
