@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dora_diffusion.models.single_file import CONFIGURATIONS, family_of_file, lo
 from dora_diffusion.registry import FAMILIES
 
 TOYBOX_VARIABLE = "DORA_DIFFUSION_TOYBOX"
+_INDEX = "model_index.json"
 
 
 def load_base(
@@ -72,8 +74,10 @@ def _load_folder(
     index = _read_index(source, name, revision)
     family = _family_of(index, _config_reader(source, name, revision), name)
     _check_parts(index, family, name)
-    if variant is None and Path(source).is_dir():
-        variant = _find_variant(Path(source), name, allow_pickle)
+    if not Path(source).is_dir() and not _answers(name, _INDEX, revision):
+        source = str(_download(name, _INDEX, revision).parent)  # what came before
+    if variant is None:
+        variant = _find_variant(_unet_files(source, name, revision), name, allow_pickle)
     # None is diffusers' word for "safetensors where there are any, else pickles".
     safe = None if allow_pickle else True
 
@@ -104,7 +108,7 @@ def resolve(name: str) -> str:
     if name != "toybox":
         return name
     folder = _toybox_folder()
-    if not (folder / "model_index.json").is_file():
+    if not (folder / _INDEX).is_file():
         raise ModelError(
             f"The embedded base model 'toybox' has no weights at {folder}. Install dora-diffusion again, set "
             f"{TOYBOX_VARIABLE} to a folder that holds them, or name another base with --pretrained_model_name_or_path."
@@ -121,12 +125,12 @@ def _toybox_folder() -> Path:
 def _read_index(source: str, name: str, revision: str | None) -> dict[str, Any]:
     folder = Path(source)
     if folder.is_dir():
-        path = folder / "model_index.json"
+        path = folder / _INDEX
         if not path.is_file():
             found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
             raise ModelError(f"{name} is no model folder: model_index.json is missing; it holds {found}.")
     else:
-        path = _download(name, "model_index.json", revision)
+        path = _download(name, _INDEX, revision)
     index = _read_json(path)
     if not isinstance(index, dict):
         raise ModelError(f"{path} is not a model index.")
@@ -208,19 +212,37 @@ def _check_parts(index: dict[str, Any], family: Family, name: str) -> None:
             )
 
 
-def _find_variant(folder: Path, name: str, allow_pickle: bool) -> str | None:
-    """The plain files if the UNet has them, else the only variant there is."""
-    unet = folder / "unet"
-    stem = "diffusion_pytorch_model"
+def _unet_files(source: str, name: str, revision: str | None) -> list[str]:
+    """Names of the files in a model's folder ``unet``."""
+    if not Path(source).is_dir():
+        return _files_on_hub(name, "unet", revision)
+    unet = Path(source) / "unet"
     if not unet.is_dir():
         raise ModelError(f"{name} has no folder unet; it is incomplete.")
-    if (unet / f"{stem}.safetensors").is_file() or list(unet.glob(f"{stem}-*.safetensors")):
+    return [path.name for path in unet.iterdir()]
+
+
+def _files_on_hub(name: str, folder: str, revision: str | None) -> list[str]:
+    from huggingface_hub import list_repo_files
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        files = list_repo_files(name, revision=revision)
+    except (HfHubHTTPError, OSError) as error:
+        raise ModelError(f"The hub does not say which files {name} has: {first_line(error)} Try again.") from None
+    return [file.removeprefix(f"{folder}/") for file in files if file.startswith(f"{folder}/")]
+
+
+def _find_variant(files: Sequence[str], name: str, allow_pickle: bool) -> str | None:
+    """The plain files if the UNet has them, else the only variant there is."""
+    weights = sorted(file for file in files if fnmatch(file, "diffusion_pytorch_model*.safetensors"))
+    stems = [file.removeprefix("diffusion_pytorch_model") for file in weights]
+    if any(stem == ".safetensors" or stem.startswith("-") for stem in stems):
         return None
-    weights = sorted(path.name for path in unet.glob(f"{stem}.*.safetensors"))
-    variants = sorted({file.removeprefix(f"{stem}.").split(".")[0].split("-")[0] for file in weights})
+    variants = sorted({stem.removeprefix(".").split(".")[0].split("-")[0] for stem in stems})
     if variants:
         return "fp16" if "fp16" in variants else variants[0]
-    if list(unet.glob("*.bin")) and not allow_pickle:
+    if any(file.endswith(".bin") for file in files) and not allow_pickle:
         raise ModelError(
             f"{name} only has .bin weights. They are pickles, which can run any code; convert them to safetensors, "
             "or pass --allow_pickle if you trust where they come from."
