@@ -7,6 +7,7 @@ of diffusers' scripts, and a run can be extended from its very end.
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
@@ -214,6 +215,8 @@ def _plain(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sync_folder(folder: Path) -> None:
+    if sys.platform == "win32":
+        return  # it has no handles of folders; NTFS keeps a journal of renames
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

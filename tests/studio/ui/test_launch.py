@@ -82,9 +82,20 @@ def test_help_needs_neither_gradio_nor_torch() -> None:
 
 def test_the_command_passes_its_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     served: list[AppConfig] = []
-    monkeypatch.setattr("dora_diffusion.cli.app.launch", lambda config, on_ready: served.append(config))
+    monkeypatch.setattr("dora_diffusion.studio.ui.launch.launch", lambda config, on_ready: served.append(config))
     assert run(["--host", "localhost", "--port", "7999", "--home", str(tmp_path), "--no_browser"]) == 0
     assert served == [AppConfig(host="localhost", port=7999, home=tmp_path, browser=False)]
+
+
+def test_on_windows_it_says_what_to_do(tmp_path: Path) -> None:
+    """Where neither locks nor their module are."""
+    code = (
+        "import asyncio, sys, tyro; from dora_diffusion.cli import app, main\n"  # others ask for the platform too
+        "sys.platform = 'win32'; sys.modules['fcntl'] = None\n"
+        "sys.exit(main(['app', '--no_browser', '--home', sys.argv[1]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "WSL 2" in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
