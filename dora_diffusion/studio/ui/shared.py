@@ -126,7 +126,9 @@ class Shared:
 
     def bind(self) -> None:
         """Bind the clock; the shell calls this once, after all tabs."""
-        seen = gr.State({})
+        # What this page has, kept by the page itself: it comes and goes with what it speaks of. An answer that was
+        # lost, or overtaken by another, is made up for with the next look; a record of the server's would not know.
+        seen = gr.Textbox(visible="hidden", elem_id="seen", label="What this page shows")
         timer = gr.Timer(FAST_S)
         inputs = [seen, *(component for look in self.looks for component in look.inputs)]
         outputs = [seen, timer, *(component for look in self.looks for component in look.outputs)]
@@ -142,8 +144,9 @@ class Shared:
         subject = find(self.studio, subject_id)
         return subject_id if subject and self.studio.subjects.adapter(subject_id) is not None else ""
 
-    def _tick(self, seen: dict[str, Any], *values: Any) -> list[Any]:
-        """What is true now, as far as this page has not been told; ``seen`` is what it was told."""
+    def _tick(self, page: str, *values: Any) -> list[Any]:
+        """What is true now, as far as this page does not have it; ``page`` says what it has."""
+        seen = _read_seen(page)
         now: dict[str, Any] = {}
         answer: list[Any] = []
         revision, place = self.studio.jobs.revision(), 0
@@ -159,9 +162,9 @@ class Shared:
             now[str(number)] = {"at": at, "sent": sent}
             answer.extend(shown)
         interval = FAST_S if any(job.is_active for job in self.studio.jobs.current()) else SLOW_S
-        clock = gr.skip() if seen.get("interval") == interval else gr.Timer(interval)
-        now["interval"] = interval
-        return [now if now != seen else gr.skip(), clock, *answer]
+        now["clock"] = {"at": interval, "sent": {}}
+        clock = gr.skip() if seen.get("clock") == now["clock"] else gr.Timer(interval)
+        return [json.dumps(now) if now != seen else gr.skip(), clock, *answer]
 
     def _looked(self, look: Look, given: list[Any]) -> list[Any]:
         """What one look says; one that fails says nothing, and the others go on."""
@@ -195,6 +198,18 @@ def _listed(returned: Any, count: int) -> list[Any]:
     if returned == gr.skip():
         return [returned] * count
     return list(returned)
+
+
+def _read_seen(page: Any) -> dict[str, dict[str, Any]]:
+    """What a page says that it has. It comes from a browser: one that says nonsense has nothing."""
+    try:
+        seen = json.loads(page)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    if not isinstance(seen, dict):
+        return {}
+    parts = {name: part for name, part in seen.items() if isinstance(part, dict)}
+    return {name: part for name, part in parts.items() if "at" in part and isinstance(part.get("sent"), dict)}
 
 
 def _unsent(values: list[Any], sent: dict[str, str]) -> tuple[list[Any], dict[str, str]]:

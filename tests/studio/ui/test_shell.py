@@ -89,7 +89,7 @@ def test_a_look_is_taken_when_something_changed_and_sent_when_it_is_new(studio: 
         return words["now"], gr.skip()
 
     shared.on_tick(look, [gr.Textbox()], [gr.HTML(), gr.HTML()])
-    seen, clock, first, second = shared._tick({}, "x")
+    seen, clock, first, second = shared._tick("", "x")
     assert (first, second) == ("a", gr.skip()) and clock != gr.skip()
     assert shared._tick(seen, "x") == [gr.skip()] * 4 and calls == ["x"]
     studio.jobs.touch()
@@ -99,24 +99,61 @@ def test_a_look_is_taken_when_something_changed_and_sent_when_it_is_new(studio: 
     assert shared._tick(seen, "y")[2] == "b", "another input is a reason to look"
 
 
+def test_an_answer_that_is_overtaken_or_lost_is_made_up_for(studio: FakeStudio, shared: Shared) -> None:
+    """Two looks are under way at once, and the older answer arrives last."""
+    words = {"now": "old"}
+    shared.on_tick(lambda: words["now"], outputs=[gr.HTML()])
+    page: dict[str, Any] = {"seen": "", "html": None}
+
+    def arrives(answer: list[Any]) -> None:
+        page["seen"] = page["seen"] if answer[0] == gr.skip() else answer[0]
+        page["html"] = page["html"] if answer[2] == gr.skip() else answer[2]
+
+    arrives(shared._tick(page["seen"]))
+    studio.jobs.touch()
+    words["now"] = "newer"
+    older = shared._tick(page["seen"])
+    studio.jobs.touch()
+    words["now"] = "newest"
+    newer = shared._tick(page["seen"])
+    arrives(newer)
+    arrives(older)
+    assert page["html"] == "newer"
+    arrives(shared._tick(page["seen"]))
+    assert page["html"] == "newest"
+    studio.jobs.touch()
+    words["now"] = "lost on the way"
+    shared._tick(page["seen"])
+    arrives(shared._tick(page["seen"]))
+    assert page["html"] == "lost on the way"
+
+
+@pytest.mark.parametrize(
+    "nonsense", [None, 7, "{", "[]", '{"0": 1}', '{"0": {"at": 1}}', '{"0": {"at": 1, "sent": []}}']
+)
+def test_a_page_that_says_nonsense_is_shown_everything(shared: Shared, nonsense: Any) -> None:
+    shared.on_tick(lambda: "a", outputs=[gr.HTML()])
+    assert shared._tick(nonsense)[2] == "a"
+
+
 def test_what_no_revision_counts_is_looked_at_always(shared: Shared) -> None:
     calls: list[int] = []
     shared.on_tick(lambda: calls.append(1) or len(calls), outputs=[gr.HTML()], always=True)
-    seen = shared._tick({})[0]
+    seen = shared._tick("")[0]
     assert shared._tick(seen)[2] == 2
 
 
 def test_a_component_as_a_value_is_compared_by_what_it_says(shared: Shared, studio: FakeStudio) -> None:
     shared.on_tick(lambda: gr.Dropdown(choices=["a"]), outputs=[gr.Dropdown()])
-    seen = shared._tick({})[0]
+    seen = shared._tick("")[0]
     studio.jobs.touch()
     assert shared._tick(seen)[2] == gr.skip()
 
 
 def test_the_clock_is_fast_while_something_is_active(shared: Shared, studio: FakeStudio) -> None:
-    assert shared._tick({})[1].value == SLOW_S
+    assert shared._tick("")[1].value == SLOW_S
     studio.jobs.put(a_job())
-    seen, clock = shared._tick({})
+    seen, clock = shared._tick("")
     assert clock.value == FAST_S and shared._tick(seen)[1] == gr.skip()
 
 
@@ -129,7 +166,7 @@ def test_one_broken_look_takes_nothing_from_the_others(
     shared.on_tick(broken, outputs=[gr.HTML()], always=True)
     shared.on_tick(lambda: "fine", outputs=[gr.HTML()])
     with caplog.at_level(logging.ERROR):
-        seen, _, first, second = shared._tick({})
+        seen, _, first, second = shared._tick("")
         shared._tick(seen)
     assert (first, second) == (gr.skip(), "fine")
     assert sum("cannot be kept up to date" in record.message for record in caplog.records) == 1
