@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from PIL import Image
 
-from dora_diffusion.errors import StudioError
+from dora_diffusion.errors import StudioError, about
 from dora_diffusion.studio.grid_picture import grid_picture
 from dora_diffusion.studio.home import Home
 from dora_diffusion.studio.orders import Order, decided
@@ -65,9 +65,7 @@ class Grid:
         pictures = f"{count} picture{'s' if count > 1 else ''}"
         if self.seconds is None:
             return f"{pictures}; how long that takes is known after the first"
-        if self.seconds < 90:
-            return f"{pictures}, about {max(1, round(self.seconds))} s"
-        return f"{pictures}, about {self.seconds / 60:.0f} min"
+        return f"{pictures}, {about(self.seconds)}"
 
 
 class Comparisons:
