@@ -69,7 +69,9 @@ def test_every_sampler_draws_and_leaves_the_model_its_own(toybox, sampler):
 
 def test_more_steps_than_the_schedule_has_are_refused_and_nothing_is_written(tmp_path):
     config = GenerateConfig(prompt="a photo of a mug", num_images=1, num_inference_steps=1000, output_dir=tmp_path)
-    with pytest.raises(ConfigError, match="1000 sampling steps do not fit .* with the sampler DDIMScheduler. Take 999;"):
+    with pytest.raises(
+        ConfigError, match="1000 sampling steps do not fit .* with the sampler DDIMScheduler. Take 999;"
+    ):
         generate(config)
     assert list(tmp_path.iterdir()) == []
 

@@ -118,4 +118,3 @@ def test_steps_that_a_sampler_cannot_walk_are_refused_with_a_number_that_it_can(
         assert walked(kind(**{**schedule, "timestep_spacing": spacing}), steps)
     usual = {"leading": [1000], "linspace": [], "trailing": [61, 499, 998]}[spacing]  # rounded, they end at step -1
     assert refused == usual or spacing != "trailing" and refused in ([999, 1000], [1000])
-

@@ -206,12 +206,13 @@ class CreateActions(OwnOrders):
         )
 
     def reuse(self, picture_id: int) -> tuple[Any, ...]:
-        """The form of a picture of the history.
+        """The form of a picture of the history, and notes on what of it is not here any more.
 
         Raises:
-            StudioError: it is not there any more.
+            StudioError: the picture is not there any more.
         """
-        return self.form_of(replace(self._studio.pictures.get(picture_id).order, num_images=1))
+        order, notes = self._studio.pictures.again(picture_id)
+        return (*self.form_of(replace(order, num_images=1)), notes)
 
 
 def random_seed() -> int:
