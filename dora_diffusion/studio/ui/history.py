@@ -92,8 +92,9 @@ class History:
         Raises:
             StudioError: there is no such subject.
         """
-        is_subject = entry and entry not in (ALL, BASE)
-        return {**START, "subject": self._studio.subjects.get(entry).id if is_subject else entry or ALL}
+        if not entry or entry in (ALL, BASE):
+            return {**START, "subject": entry or ALL}
+        return {**START, "subject": self._studio.subjects.get(entry).id}
 
     def press(self, place: Place, wanted: dict[str, str]) -> Place:
         """Where a page stands after one of the buttons.

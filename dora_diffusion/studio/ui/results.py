@@ -5,7 +5,7 @@ import json
 import gradio as gr
 
 # Where the card stands below the form, as on a phone, it comes into view when an order begins or is refused. The focus
-# stays where it was: what happens is spoken by the line itself. ``--strip`` is the height of what sticks above all tabs.
+# stays where it was: what happens is spoken by the line itself. ``--strip``: the height of what sticks above the tabs.
 _SCRIPT = """
 const ours = %s, root = document.documentElement, strip = document.querySelector('#strip');
 if (strip) new ResizeObserver(() => root.style.setProperty('--strip', `${strip.offsetHeight}px`)).observe(strip);
