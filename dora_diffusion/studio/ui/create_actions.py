@@ -49,8 +49,10 @@ class CreateActions(OwnOrders):
         """What can be chosen; what is chosen now stays among them as long as it can be drawn."""
         found = self._entries.drawable()
         if current and current not in [value for _, value in found]:
-            with suppress(StudioError):  # gone: it is not offered any more, and drawing it says so
-                found.append((label_of(self._studio, current), current))
+            with suppress(StudioError):  # gone or in the trash: it is not offered any more, and drawing it says so
+                subject = target(self._studio, current).subject
+                if subject is None or subject.deleted is None:
+                    found.append((label_of(self._studio, current), current))
         return found
 
     def choices(self, current: str | None) -> gr.Dropdown:

@@ -90,6 +90,12 @@ def test_an_entry_and_an_order_say_the_same(studio: Any) -> None:
         assert again == (order.subject_id, order.base, order.job_id, order.step)
 
 
+def test_a_subject_in_the_trash_is_not_offered_where_it_was_chosen(actions: CreateActions, studio: Any) -> None:
+    assert "teapot-1" in [value for _, value in actions.entries("teapot-1")]
+    studio.subjects.delete("teapot-1", "Teapot")
+    assert [value for _, value in actions.entries("teapot-1")] == ["base:toybox"]
+
+
 def test_a_prompt_is_written_for_the_entry_and_never_over_the_users(actions: CreateActions) -> None:
     prompt, written = actions.opened("teapot-1", "", "")
     assert prompt == written == "a photo of sks teapot on the beach"
