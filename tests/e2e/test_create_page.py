@@ -140,8 +140,11 @@ def test_the_prompt_draws_by_keys_once_each(serve: Serve, open_page: OpenPage, k
     assert page.locator("#create-prompt textarea").evaluate("field => field === document.activeElement")
 
 
-def test_all_pictures_are_seen_whole_beside_the_form_and_stay_there(serve: Serve, open_page: OpenPage) -> None:
-    page = open_page(serve(TAUGHT, 0.0), height=900)
+@pytest.mark.parametrize("width", [800, 1280])
+def test_all_pictures_are_seen_whole_beside_the_form_and_stay_there(
+    serve: Serve, open_page: OpenPage, width: int
+) -> None:
+    page = open_page(serve(TAUGHT, 0.0), width=width, height=900)
     open_create(page)
     page.locator("#create-generate").click()
     wait_for_line(page, "create", "done")
@@ -156,7 +159,8 @@ def test_all_pictures_are_seen_whole_beside_the_form_and_stay_there(serve: Serve
     }"""
     page.wait_for_function(whole)
     page.locator("#create-generate").evaluate("button => button.scrollIntoView({block: 'end'})")
-    assert page.evaluate("scrollY") > 0 and in_view(page, "#create-state-line"), "under what runs, not below it"
+    assert page.evaluate("scrollY") > 0
+    assert in_view(page, "#create-state-line") and in_view(page, "#strip-line"), "neither lies over the other"
 
 
 def test_on_a_phone_what_is_drawn_comes_into_view_and_the_focus_stays(serve: Serve, open_page: OpenPage) -> None:
