@@ -12,6 +12,7 @@ from torch import Tensor
 from dora_diffusion.config.guidance import usual_guidance
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.models import BaseModel
+from dora_diffusion.models.schedule import check_steps
 from dora_diffusion.registry import SAMPLERS
 
 OnStep = Callable[[int, int], None]
@@ -41,7 +42,7 @@ def draw(
     """One picture for each (prompt, seed).
 
     Raises:
-        ConfigError: as many seeds as prompts are needed.
+        ConfigError: as many seeds as prompts are needed, or the base's schedule has not so many sampling steps.
     """
     pixels = draw_tensor(base, prompts, seeds, drawing, on_step)
     return pictures_of(pixels)
@@ -100,6 +101,7 @@ def _denoise(
         return values
 
     pipe = _with_sampler(base, how.sampler)
+    check_steps(pipe.scheduler, how.num_inference_steps, sampler_name(base, how.sampler))
     return pipe(
         prompt=[base.marked(prompt) for prompt in prompts],
         # None, not "": SDXL was trained with zeros where there is no prompt, and its pipeline gives them for None only.

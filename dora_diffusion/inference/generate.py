@@ -26,7 +26,7 @@ def generate(config: GenerateConfig, on_step: OnStep | None = None) -> list[Path
     """Draw ``config.num_images`` pictures and return the files, each carrying its settings.
 
     Raises:
-        ConfigError: no prompt was given, and the adapter knows none.
+        ConfigError: no prompt was given, and the adapter knows none; or the base has not so many sampling steps.
         ModelError, FormatError, AdapterError: base or adapter cannot be read, or do not fit.
         MachineError: the memory does not suffice, or the folder cannot be written to.
     """

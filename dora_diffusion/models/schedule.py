@@ -39,6 +39,39 @@ def set_schedule(pipe: Any, prediction_type: str | None, rescale_betas_zero_snr:
     pipe.scheduler = scheduler
 
 
+def check_steps(scheduler: Any, steps: int, sampler: str) -> None:
+    """Refuse a number of sampling steps for which the schedule has no timesteps.
+
+    Which numbers those are differs by sampler and by how the base spaces its steps, so the sampler itself is asked.
+
+    Args:
+        scheduler: the sampler over the base's schedule; its timesteps are set anew.
+        sampler: what the user calls it.
+
+    Raises:
+        ConfigError: the steps do not fit; the message says which number below does.
+    """
+    if _fit(scheduler, steps):
+        return
+    trained = scheduler.config.num_train_timesteps
+    fewer = next((count for count in range(min(steps - 1, trained), 0, -1) if _fit(scheduler, count)), 1)
+    raise ConfigError(
+        f"{steps} sampling steps do not fit the noise schedule of this base, which has {trained} timesteps, with the "
+        f"sampler {sampler}. Take {fewer}; pictures hardly change past 50."
+    )
+
+
+def _fit(scheduler: Any, steps: int) -> bool:
+    """Whether each step has a timestep of its own, none of them outside what the base was trained on."""
+    try:
+        scheduler.set_timesteps(steps)
+    except (ValueError, IndexError):
+        return False
+    # A set: PNDM visits some of its timesteps more than once, by design.
+    timesteps = set(scheduler.timesteps.tolist())
+    return len(timesteps) >= steps and min(timesteps) >= 0 and max(timesteps) < scheduler.config.num_train_timesteps
+
+
 def is_rescaled(scheduler: Any) -> bool:
     """Whether the scheduler's last timestep has no signal left."""
     return bool(scheduler.config.get(RESCALED, False))

@@ -13,10 +13,10 @@ from typing import Any, Literal, get_args
 
 from PIL import Image
 
-from dora_diffusion.errors import StudioError
+from dora_diffusion.errors import StudioError, about
 from dora_diffusion.studio.grid_picture import grid_picture
 from dora_diffusion.studio.home import Home
-from dora_diffusion.studio.orders import Order, decided
+from dora_diffusion.studio.orders import RANDOM, Order, decided
 from dora_diffusion.studio.pictures import Pictures
 from dora_diffusion.studio.workshop import StoppedError
 
@@ -65,9 +65,7 @@ class Grid:
         pictures = f"{count} picture{'s' if count > 1 else ''}"
         if self.seconds is None:
             return f"{pictures}; how long that takes is known after the first"
-        if self.seconds < 90:
-            return f"{pictures}, about {max(1, round(self.seconds))} s"
-        return f"{pictures}, about {self.seconds / 60:.0f} min"
+        return f"{pictures}, {about(self.seconds)}"
 
 
 class Comparisons:
@@ -87,8 +85,8 @@ class Comparisons:
         Raises:
             StudioError: over 36 cells, or something that cannot be drawn.
         """
-        columns = _columns(mode, values)
-        rows: list[float | None] = [None] if mode == "seeds" or not seeds else list(dict.fromkeys(seeds))
+        columns = _columns(mode, [_fixed(seed) for seed in values] if mode == "seeds" else values)
+        rows: list[float | None] = [None] if mode == "seeds" or not seeds else [*map(_fixed, dict.fromkeys(seeds))]
         count = len(columns) * len(rows)
         if count > MAX_CELLS:
             raise StudioError(
@@ -205,6 +203,11 @@ def _columns(mode: Mode, values: Sequence[float]) -> list[tuple[str, dict[str, A
         return [(f"strength {value:g}", {"strength": value}) for value in given]
     name = "seed" if mode == "seeds" else "step"
     return [(f"{name} {value:g}" if value % 1 else f"{name} {int(value)}", {name: value}) for value in given]
+
+
+def _fixed(seed: float) -> float:
+    """The seed; one that is left to chance is decided here, so that a whole row or column has the same."""
+    return decided(Order(seed=RANDOM)).seed if seed == RANDOM else seed
 
 
 def _files(folder: Path, cell: Cell) -> tuple[Path, Path]:

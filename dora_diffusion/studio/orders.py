@@ -144,6 +144,8 @@ def _side(value: Any, what: str) -> int | None:
 
 
 def _shown(value: Any) -> str:
+    if value is None or value == "":
+        return "nothing"
     if isinstance(value, float):
         return f"{value:g}"
     is_huge = isinstance(value, int) and value.bit_length() > 1000

@@ -26,6 +26,7 @@ OnStep = Callable[[int, int], None]
 Say = Callable[[str, Any], None]
 Work = Callable[[Say, threading.Event], None]
 MAX_PAGE = 200
+ALONE = ""  # instead of a subject's id: of the bases alone
 _LOOK_S = 0.1  # how often it is asked whether somebody wants to stop
 _SHOWN = "(subject_id is null or subject_id in (select id from subjects where deleted is null))"
 
@@ -116,7 +117,7 @@ class Pictures:
         return None if row is None else order.num_images * order.num_inference_steps * float(row["seconds"])
 
     def history(self, subject_id: str | None = None, limit: int = 24, offset: int = 0) -> list[Picture]:
-        """The newest first; of one subject, or of all and the bases too."""
+        """The newest first; of one subject, of the bases ``ALONE``, or (None) of all."""
         where, values = self._of(subject_id)
         page = [max(0, min(int(limit), MAX_PAGE)), max(0, int(offset))]
         rows = self._database.rows(
@@ -152,6 +153,14 @@ class Pictures:
             return found.order, list(found.notes)
         order, notes = self._lookup.found_again(found.order, found.facts)
         return order, [*found.notes, *notes]
+
+    def again(self, picture_id: int) -> tuple[Order, list[str]]:
+        """What draws a picture of the history again, and notes on what of it is not here any more.
+
+        Raises:
+            StudioError: there is no such picture, or its file is gone.
+        """
+        return self.read(self.get(picture_id).path)
 
     def delete(self, picture_id: int) -> None:
         """Delete a picture, its thumb and its row.
@@ -243,6 +252,8 @@ class Pictures:
     def _of(self, subject_id: str | None) -> tuple[str, list[Any]]:
         if subject_id is None:
             return _SHOWN, []
+        if subject_id == ALONE:
+            return "subject_id is null", []
         return "subject_id = ?", [self._home.check_id("subject", subject_id)]
 
 

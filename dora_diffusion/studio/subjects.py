@@ -353,9 +353,16 @@ class Subjects:
     @staticmethod
     def _move(places: dict[Path, Path]) -> None:
         for source, target in places.items():
-            if source.is_dir() and not target.exists():
+            if not source.is_dir():
+                continue
+            if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 source.replace(target)
+                continue
+            # What was being drawn when its subject went made the folder anew: what lies there stays, the rest joins it.
+            for found in source.iterdir():
+                if not (target / found.name).exists():
+                    found.replace(target / found.name)
 
     def _undeleted(self, id: str) -> Subject:
         subject = self.get(id)

@@ -65,7 +65,7 @@ class Workshop:
         self._command = list(command)
         self._environment = {**QUIET, **(environment or {})}
         self._patience_s = patience_s
-        self._line = _Line()
+        self._turns = _Turns()
         self._process: _Process | None = None
         self._orders = 0
         self._closed = False
@@ -80,12 +80,12 @@ class Workshop:
     @property
     def is_busy(self) -> bool:
         """Whether it works on an order."""
-        return self._line.length > 0
+        return self._turns.length > 0
 
     @property
     def waiting(self) -> int:
         """How many orders wait in line."""
-        return max(0, self._line.length - 1)
+        return max(0, self._turns.length - 1)
 
     @property
     def pid(self) -> int | None:
@@ -110,7 +110,7 @@ class Workshop:
             StoppedError: ``stop`` was set.
             StudioError: the order was refused, or the process died.
         """
-        with self._line.turn(stop):
+        with self._turns.turn(stop):
             process, number = self._send(task, arguments or {})
             try:
                 return self._answer(process, number, on_event, stop)
@@ -137,7 +137,7 @@ class Workshop:
         Returns: False when it was still busy after ``timeout_s``, and was left.
         """
         try:
-            with self._line.turn(timeout_s=timeout_s, first=True):
+            with self._turns.turn(timeout_s=timeout_s, first=True):
                 self._end()
         except TimeoutError:
             return False
@@ -151,7 +151,7 @@ class Workshop:
         process = self._process
         if process is not None:
             process.kill()  # whoever waits for its answer finds it gone, and its pipes are that thread's to close
-        with suppress(TimeoutError), self._line.turn(timeout_s=_CLOSING_S, first=True):
+        with suppress(TimeoutError), self._turns.turn(timeout_s=_CLOSING_S, first=True):
             self._end()
 
     def _send(self, task: str, arguments: Mapping[str, Any]) -> tuple["_Process", int]:
@@ -332,8 +332,13 @@ class _Process:
         return status
 
 
-class _Line:
-    """Who comes first is served first."""
+class _Turns:
+    """Whose turn it is at the process: who comes first is served first, but for who ends it.
+
+    A thread that waits here blocks. The line in which pages wait is ``ui.line.Line``: there an order belongs to a page,
+    is told how many are before it, and is stopped with all others of its page; when its turn has come there, it waits
+    here among exports, checks and the ends of the process, which belong to no page.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

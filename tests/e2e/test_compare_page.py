@@ -63,3 +63,37 @@ def test_compare(serve: Callable[..., Server], open_page: Callable[..., Any], tm
     assert "Stopped after" in wait_for_line(page, "compare", "stopped")
     page.set_viewport_size({"width": 390, "height": 844})
     assert fits(page)
+
+
+def test_on_a_phone_the_grid_comes_into_view(serve: Callable[..., Server], open_page: Callable[..., Any]) -> None:
+    page = open_page(serve(TAUGHT, 0.0), width=390, height=844)
+    show(page, "Compare")
+    wait_until(page, "compare-prompt", "a photo of sks teapot on the beach", 60)
+    cost(page, "2 pictures")
+    page.locator("#compare-prompt textarea").focus()
+    page.keyboard.press("Control+Enter")
+    wait_for_line(page, "compare", "done")
+    page.locator("#compare-table img").nth(1).wait_for()
+    for seen in (page.locator("#compare-state-line"), page.locator("#compare-table td img").first):
+        box = seen.bounding_box()
+        assert box is not None and box["y"] >= 0 and box["y"] + box["height"] <= 844
+    assert fits(page)
+
+
+def test_what_a_mode_gives_no_meaning_is_not_asked(serve: Callable[..., Server], open_page: Callable[..., Any]) -> None:
+    page = open_page(serve(TAUGHT, 0.0))
+    show(page, "Compare")
+    wait_until(page, "compare-prompt", "a photo of sks teapot on the beach", 60)
+    page.locator("#compare-strength").wait_for()
+    page.get_by_role("radio", name="Strengths").check()
+    page.locator("#compare-strength").wait_for(state="hidden")
+    write(page, "compare-rows", "1, 2")
+    page.locator("#compare-seed input:disabled").wait_for()  # the rows have the seeds
+    write(page, "compare-rows", "")
+    page.locator("#compare-seed input:enabled").wait_for()
+    page.get_by_role("radio", name="Seeds").check()
+    for hidden in ("seed", "rows"):
+        page.locator(f"#compare-{hidden}").wait_for(state="hidden")
+    page.locator("#compare-strength").wait_for()
+    page.get_by_role("radio", name="Checkpoints").check()
+    page.locator("#compare-rows").wait_for()

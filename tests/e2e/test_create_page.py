@@ -112,6 +112,81 @@ def test_five_pages_wait_in_line_and_nothing_else_waits(serve: Serve, open_page:
     pages[0].locator("#history-count[data-count='10']").wait_for()
 
 
+def in_view(page: Any, selector: str) -> bool:
+    """Whether all of it is seen without scrolling, and nothing lies over its middle."""
+    return bool(
+        page.locator(selector).first.evaluate(
+            """element => {
+              const {left, right, top, bottom} = element.getBoundingClientRect();
+              const over = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+              return top >= 0 && bottom <= innerHeight && (element.contains(over) || over.contains(element));
+            }"""
+        )
+    )
+
+
+@pytest.mark.parametrize("keys", ["Control+Enter", "Meta+Enter", "Shift+Enter"])
+def test_the_prompt_draws_by_keys_once_each(serve: Serve, open_page: OpenPage, keys: str) -> None:
+    page = open_page(serve(TAUGHT, 0.0))
+    open_create(page)
+    page.locator("#create-count input[type=number]").fill("1")
+    page.locator("#create-prompt textarea").focus()
+    page.keyboard.press("Enter")  # a new line, and nothing else
+    assert page.locator("#create-state-line[data-state=idle]").count() == 1
+    page.keyboard.press(keys)
+    wait_for_line(page, "create", "done")
+    page.locator("#history-count[data-count='1']").wait_for()
+    assert (
+        page.locator("#create-gallery img").first.get_attribute("alt").startswith("a photo of sks teapot on the beach")
+    )
+    assert page.locator("#create-prompt textarea").evaluate("field => field === document.activeElement")
+
+
+@pytest.mark.parametrize("width", [800, 1280])
+def test_all_pictures_are_seen_whole_beside_the_form_and_stay_there(
+    serve: Serve, open_page: OpenPage, width: int
+) -> None:
+    page = open_page(serve(TAUGHT, 0.0), width=width, height=900)
+    open_create(page)
+    page.locator("#create-generate").click()
+    wait_for_line(page, "create", "done")
+    page.locator("#create-gallery img").nth(3).wait_for()
+    whole = """() => {
+      const frame = document.querySelector('#create-gallery').getBoundingClientRect();
+      return [...document.querySelectorAll('#create-gallery img')].every((image) => {
+        const {top, bottom, left, right} = image.getBoundingClientRect();
+        const inside = top >= frame.top && bottom <= frame.bottom && left >= frame.left && right <= frame.right;
+        return image.complete && inside && image.parentElement.scrollHeight <= image.parentElement.clientHeight + 1;
+      });
+    }"""
+    page.wait_for_function(whole)
+    page.locator("#create-generate").evaluate("button => button.scrollIntoView({block: 'end'})")
+    assert page.evaluate("scrollY") > 0
+    assert in_view(page, "#create-state-line") and in_view(page, "#strip-line"), "neither lies over the other"
+
+
+def test_on_a_phone_what_is_drawn_comes_into_view_and_the_focus_stays(serve: Serve, open_page: OpenPage) -> None:
+    page = open_page(serve(TAUGHT, 0.0), width=390, height=844)
+    open_create(page)
+    page.get_by_role("button", name="More settings").click()  # a form that is longer than the screen
+    page.locator("#create-prompt textarea").focus()
+    assert not in_view(page, "#create-state-line")
+    page.keyboard.press("Control+Enter")
+    wait_for_line(page, "create", "done")
+    page.locator("#create-gallery img").nth(3).wait_for()
+    assert in_view(page, "#create-state-line") and in_view(page, "#create-gallery img >> nth=0")
+    assert page.locator("#create-prompt textarea").evaluate("field => field === document.activeElement")
+
+    page.locator("#history-grid .tile").first.click()
+    page.locator("#history-detail").get_by_role("button", name="Reuse settings").click()
+    page.locator("#create-note .notice").wait_for()
+    page.wait_for_function("""() => {
+      const {top, bottom} = document.querySelector('#create-note .notice').getBoundingClientRect();
+      return top >= 0 && bottom <= innerHeight;
+    }""")
+    assert in_view(page, "#create-generate"), "what was taken over is told where it is drawn again"
+
+
 def test_on_a_phone_and_by_keyboard(serve: Serve, open_page: OpenPage) -> None:
     page = open_page(serve(TAUGHT, 0.0), width=390, height=844)
     open_create(page)

@@ -67,6 +67,15 @@ def test_every_sampler_draws_and_leaves_the_model_its_own(toybox, sampler):
     assert type(toybox.pipe.scheduler) is before
 
 
+def test_more_steps_than_the_schedule_has_are_refused_and_nothing_is_written(tmp_path):
+    config = GenerateConfig(prompt="a photo of a mug", num_images=1, num_inference_steps=1000, output_dir=tmp_path)
+    with pytest.raises(
+        ConfigError, match="1000 sampling steps do not fit .* with the sampler DDIMScheduler. Take 999;"
+    ):
+        generate(config)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_sizes_other_than_the_models_own(toybox):
     picture = draw_tensor(toybox, ["a photo of a mug"], [0], Drawing(num_inference_steps=2, height=96, width=160))
     assert picture.shape == (1, 3, 96, 160)

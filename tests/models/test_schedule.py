@@ -1,5 +1,6 @@
 """The noise schedule: the model's own, overridden, and rescaled to zero terminal SNR."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from small_models import small_pipeline
 from dora_diffusion.errors import ConfigError
 from dora_diffusion.inference import Drawing, draw_tensor
 from dora_diffusion.models import BaseModel, load_base, schedule_from
-from dora_diffusion.models.schedule import is_rescaled, set_schedule
+from dora_diffusion.models.schedule import check_steps, is_rescaled, set_schedule
 from dora_diffusion.registry import FAMILIES, SAMPLERS
 
 
@@ -83,3 +84,37 @@ def test_an_adapter_remembers_the_schedule(pipe: Any, tmp_path: Path) -> None:
     assert plain.schedule_facts() == {"prediction_type": "v_prediction"}
     assert not is_rescaled(plain.pipe.scheduler) and plain.pipe.scheduler.config.timestep_spacing == "leading"
     assert schedule_from({}) == {"prediction_type": None, "rescale_betas_zero_snr": False}
+
+
+def walked(scheduler: Any, steps: int) -> bool:
+    """Whether sampling on zeros comes to its end with numbers, on the timesteps that the base was trained on."""
+    scheduler.set_timesteps(steps)
+    sample = torch.zeros(1, 1, 2, 2)
+    for timestep in scheduler.timesteps:
+        assert 0 <= timestep < scheduler.config.num_train_timesteps
+        noisy = scheduler.scale_model_input(sample, timestep)
+        sample = scheduler.step(torch.zeros_like(noisy), timestep, sample, return_dict=False)[0]
+    return bool(torch.isfinite(sample).all())
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("name", ["pndm", *SAMPLERS])
+def test_steps_that_a_sampler_cannot_walk_are_refused_with_a_number_that_it_can(name: str, spacing: str) -> None:
+    from diffusers import PNDMScheduler
+
+    kind = PNDMScheduler if name == "pndm" else SAMPLERS.load(name)
+    schedule = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+    schedule |= {"skip_prk_steps": True} if name == "pndm" else {}  # as in each known base
+    scheduler = kind(**{**schedule, "timestep_spacing": spacing})
+    refused = []
+    for steps in (1, 2, 3, 25, 60, 61, 150, 499, 500, 501, 998, 999, 1000):
+        try:
+            check_steps(scheduler, steps, name)
+        except ConfigError as error:
+            said = re.search(rf"^{steps} sampling steps .* 1000 timesteps, .* {name}. Take (\d+);", str(error))
+            assert said is not None and steps - 3 < int(said[1]) < steps
+            refused.append(steps)
+            steps = int(said[1])
+        assert walked(kind(**{**schedule, "timestep_spacing": spacing}), steps)
+    usual = {"leading": [1000], "linspace": [], "trailing": [61, 499, 998]}[spacing]  # rounded, they end at step -1
+    assert refused == usual or spacing != "trailing" and refused in ([999, 1000], [1000])

@@ -30,6 +30,7 @@ class FakePictures:
         self.known: list[Picture] = []
         self.step_s = 0.0
         self.broken = ""
+        self.notes: list[str] = []
         self.found = (Order(prompt="a photo of sks teapot in the snow", seed=77, strength=0.8), ["Rex is not here."])
 
     def draw(
@@ -69,7 +70,7 @@ class FakePictures:
         return len(self._of(subject_id))
 
     def _of(self, subject_id: str | None) -> list[Picture]:
-        return [made for made in self.known if subject_id in (None, made.order.subject_id)]
+        return [made for made in self.known if subject_id in (None, made.order.subject_id or "")]
 
     def get(self, picture_id: int) -> Picture:
         found = [made for made in self.known if made.id == picture_id]
@@ -81,6 +82,9 @@ class FakePictures:
         if "settings" not in path.name:
             raise StudioError(f"{path.name} does not say how it was made.")
         return self.found
+
+    def again(self, picture_id: int) -> tuple[Order, list[str]]:
+        return self.get(picture_id).order, list(self.notes)
 
     def delete(self, picture_id: int) -> None:
         self.known.remove(self.get(picture_id))

@@ -87,6 +87,15 @@ def test_refused_before_any_work(shop: Shop, mode: str, order: Order, values, se
     assert not shop.workshop.is_running
 
 
+def test_a_seed_left_to_chance_is_the_same_in_its_whole_row(shop: Shop) -> None:
+    grid = shop.comparisons.plan("strengths", REX, [0, 0.5, 1], [-1, 2])
+    chosen, given = ({cell.order.seed for cell in grid.cells if cell.row == row} for row in (0, 1))
+    assert len(chosen) == 1 and min(chosen) >= 0 and given == {2}
+    assert grid.rows == (f"seed {chosen.pop()}", "seed 2")
+    grid = shop.comparisons.plan("seeds", REX, [-1, 2])
+    assert grid.columns == tuple(f"seed {cell.order.seed}" for cell in grid.cells) and grid.cells[0].order.seed >= 0
+
+
 def test_cost_is_told_before(shop: Shop) -> None:
     assert "known after the first" in shop.comparisons.plan("base", REX).cost
     list(shop.comparisons.draw(shop.comparisons.plan("base", REX)))

@@ -32,6 +32,7 @@ GOOD = Order(prompt="a photo of sks dog")
         ({"num_images": 9}, "got 9"),
         ({"num_inference_steps": 0}, "from 1 to 150, got 0"),
         ({"num_inference_steps": 151}, "got 151"),
+        ({"num_inference_steps": None}, "from 1 to 150, got nothing"),
         ({"guidance_scale": 31}, "between 0 and 30"),
         ({"sampler": "eulr"}, "Did you mean 'euler'"),
         ({"sampler": "x" * 500}, "There is no sampler"),

@@ -15,6 +15,7 @@ from shop import Shop, fake_workshop
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.orders import Order
 from dora_diffusion.studio.picture_settings import MAX_TEXT
+from dora_diffusion.studio.pictures import ALONE
 
 REX = Order(subject_id="dog-1", prompt="a photo of <Rex>", num_inference_steps=2, num_images=2, seed=7)
 
@@ -61,6 +62,8 @@ def test_the_base_alone_draws_too(shop: Shop) -> None:
     assert picture.order.seed >= 0 and f"seed{picture.order.seed}" in picture.path.name
     assert Image.open(picture.path).size == (96, 64) and picture.path.parent.name == "base-toybox"
     assert shop.pictures.count() == 1 and shop.pictures.count("dog-1") == 0
+    list(shop.pictures.draw(REX))
+    assert shop.pictures.history(ALONE) == [picture] and shop.pictures.count(ALONE) == 1
 
 
 def test_what_cannot_be_drawn_is_refused_with_the_call(shop: Shop) -> None:
@@ -145,6 +148,20 @@ def test_deleted_it_is_gone(shop: Shop) -> None:
     for odd in (picture.id, -1, 2**70, True, "1", None):
         with pytest.raises(StudioError, match="no picture"):
             shop.pictures.delete(odd)  # type: ignore[arg-type]
+
+
+def test_what_draws_a_picture_again_tells_what_is_not_here_any_more(shop: Shop, adapter: Path) -> None:
+    first, second = shop.pictures.draw(REX)
+    again, notes = shop.pictures.again(second.id)
+    assert notes == [] and list(shop.pictures.draw(again))[0].order == second.order
+    with shop.database.transaction() as connection:
+        connection.execute("update subjects set deleted = 1.0")
+    again, notes = shop.pictures.again(second.id)
+    assert again.subject_id is None and again.seed == 8
+    assert notes == ["The subject 'Rex' is not here; the base alone will draw it."]
+    first.path.unlink()
+    with pytest.raises(StudioError):
+        shop.pictures.again(first.id)
 
 
 def test_a_page_of_two_thousand_comes_at_once(shop: Shop) -> None:

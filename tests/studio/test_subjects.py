@@ -229,6 +229,22 @@ def test_delete_and_restore(studio: Studio, photos: list[Path]) -> None:
         studio.subjects.restore(subject.id)
 
 
+def test_what_was_drawn_while_its_subject_went_takes_no_picture_from_what_comes_back(
+    studio: Studio, photos: list[Path]
+) -> None:
+    subject = studio.subjects.create(photos, "Rex", "dog")
+    thumbs = studio.home.media_of("thumbs", subject.id)
+    (thumbs / "before.jpg").write_bytes(b"drawn before")
+    studio.subjects.delete(subject.id, "Rex")
+    (studio.home.media_of("thumbs", subject.id) / "meanwhile.jpg").write_bytes(b"drawn meanwhile")
+    studio.subjects.restore(subject.id)
+    assert {file.name: file.read_bytes() for file in thumbs.iterdir()} == {
+        "before.jpg": b"drawn before",
+        "meanwhile.jpg": b"drawn meanwhile",
+    }
+    assert list(studio.home.trash.iterdir()) == []
+
+
 def test_the_trash_is_emptied_after_a_week(make_studio: MakeStudio, photos: list[Path]) -> None:
     studio = make_studio()
     subject = studio.subjects.create(photos, "Rex", "dog")

@@ -11,6 +11,7 @@ from dora_diffusion.studio.ui.compare_actions import IDLE, CompareActions
 from dora_diffusion.studio.ui.controls import choice
 from dora_diffusion.studio.ui.drawing import DRAW
 from dora_diffusion.studio.ui.line import Line
+from dora_diffusion.studio.ui.results import state_panel
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Compare:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=320, elem_classes="card"):
                 parts = _form(actions)
-            with gr.Column(scale=3, min_width=320, elem_classes="card"):
+            with gr.Column(scale=3, min_width=320, elem_classes="card results"):
                 parts |= _results()
         parts["written"] = gr.State("")
         _bind_form(studio, actions, shared, parts)
@@ -59,7 +60,11 @@ def _form(actions: CompareActions) -> Parts:
         visible=False,
     )
     parts["prompt"] = gr.Textbox(
-        elem_id="compare-prompt", label="Prompt", info="The same in every cell.", lines=2, max_length=1000
+        elem_id="compare-prompt",
+        label="Prompt",
+        info="The same in every cell. Ctrl+Enter draws it.",
+        lines=2,
+        max_length=1000,
     )
     parts["values"] = gr.Textbox(elem_id="compare-values", label="Values", visible=False, max_lines=1)
     parts["rows"] = gr.Textbox(
@@ -90,7 +95,8 @@ def _form(actions: CompareActions) -> Parts:
 
 
 def _results() -> Parts:
-    parts: Parts = {"state": gr.HTML(IDLE, elem_id="compare-state"), "grid": gr.HTML(elem_id="compare-grid")}
+    parts: Parts = {"state": state_panel(IDLE, "compare-state", "compare-prompt", "compare-draw")}
+    parts["grid"] = gr.HTML(elem_id="compare-grid")
     parts["slider"] = gr.ImageSlider(
         elem_id="compare-slider",
         label="One over the other",
@@ -122,8 +128,11 @@ def _bind_form(studio: "Studio", actions: CompareActions, shared: Shared, parts:
     chosen = [shared.subject.change, shared.ready.change]
     gr.on(chosen, plain(follow), [shared.subject, subject], subject, **QUIET)
     subject.input(lambda value: subject_of(value) or gr.skip(), subject, shared.subject, **QUIET)
-    fields = [parts["values"], parts["job"]]
-    gr.on([parts["mode"].change, subject.change], plain(actions.mode), [parts["mode"], subject], fields, **QUIET)
+    asked = [parts["mode"], subject]
+    gr.on([part.change for part in asked], plain(actions.mode), asked, [parts["values"], parts["job"]], **QUIET)
+    shared_by_all = [parts[name] for name in ("rows", "seed", "strength")]
+    asked = [*asked, parts["rows"]]
+    gr.on([part.change for part in asked], plain(actions.meant), asked, shared_by_all, **QUIET)
     parts["job"].input(plain(actions.steps), parts["job"], parts["values"], **QUIET)
     gr.on(
         [subject.change, shared.page.load],

@@ -10,7 +10,7 @@ import gradio as gr
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.comparisons import MODES, Grid, numbers
 from dora_diffusion.studio.orders import Order, checked
-from dora_diffusion.studio.ui.choices import Choices, Target, checkpoints, target
+from dora_diffusion.studio.ui.choices import Choices, Target, checkpoints, subject_of, target
 from dora_diffusion.studio.ui.compare_grid import grid_html
 from dora_diffusion.studio.ui.drawing import STARTING, Step, behind, check_writable, state_line
 from dora_diffusion.studio.ui.line import Stopping, Ticket, Waiting, served
@@ -65,6 +65,14 @@ class CompareActions(OwnOrders):
         return (
             gr.Textbox(label=label or "Values", value=usual, info=info, visible=bool(label)),
             gr.Dropdown(choices=jobs, value=job, visible=mode == "checkpoints"),
+        )
+
+    def meant(self, mode: str, value: str | None, rows: str | None) -> tuple[Any, Any, Any]:
+        """The rows, the seed and the strength, of which those are hidden or closed that change nothing now."""
+        return (
+            gr.Textbox(visible=mode != "seeds"),
+            gr.Number(visible=mode != "seeds", interactive=not (rows or "").strip()),
+            gr.Slider(visible=mode != "strengths" and bool(subject_of(value))),
         )
 
     def steps(self, job_id: str | None) -> str:

@@ -11,6 +11,7 @@ from dora_diffusion.studio.ui.controls import choice
 from dora_diffusion.studio.ui.create_actions import IDLE, CreateActions, last_seed, random_seed
 from dora_diffusion.studio.ui.drawing import DRAW
 from dora_diffusion.studio.ui.history import build_history, notes_html
+from dora_diffusion.studio.ui.results import note_panel, state_panel
 from dora_diffusion.studio.ui.shared import PROMPT, QUIET, Shared
 from dora_diffusion.studio.ui.suggestions import SCENES, STYLES, with_scene, with_style
 
@@ -35,9 +36,10 @@ class Create:
         actions = CreateActions(studio, shared.line, shared.entries)
         parts: Parts = {}
         with gr.Row(equal_height=False):
-            with gr.Column(scale=1, min_width=320, elem_classes="card"):
-                parts |= _words(actions) | _numbers() | _more()
-            with gr.Column(scale=1, min_width=320, elem_classes="card"):
+            with gr.Column(scale=4, min_width=320, elem_classes="card"):
+                # The button comes last: where the page is narrow, what it makes stands right below it.
+                parts |= _words(actions) | _numbers() | _more() | _buttons()
+            with gr.Column(scale=5, min_width=320, elem_classes="card results"):
                 parts |= _results()
         parts["last_seed"] = gr.State(None)
         parts["written"] = gr.State("")
@@ -69,7 +71,7 @@ def _words(actions: CreateActions) -> Parts:
     parts["prompt"] = gr.Textbox(
         elem_id="create-prompt",
         label="Prompt",
-        info="What the picture shall show. Shift+Enter draws it.",
+        info="What the picture shall show. Ctrl+Enter draws it.",
         lines=3,
         max_length=1000,
     )
@@ -96,7 +98,7 @@ def _numbers() -> Parts:
     parts: Parts = {}
     with gr.Row():
         parts["count"] = gr.Slider(
-            1, MAX_PICTURES, value=4, step=1, elem_id="create-count", label="Number of pictures", min_width=160
+            1, MAX_PICTURES, value=4, step=1, elem_id="create-count", label="Pictures", min_width=160
         )
         parts["seed"] = gr.Number(
             RANDOM,
@@ -111,6 +113,11 @@ def _numbers() -> Parts:
     with gr.Row(elem_classes="chips seed-buttons"):
         parts["random"] = gr.Button("Random seed", elem_id="create-random", size="sm", min_width=60)
         parts["reuse_seed"] = gr.Button("Reuse last seed", elem_id="create-reuse-seed", size="sm", min_width=60)
+    return parts
+
+
+def _buttons() -> Parts:
+    parts: Parts = {}
     with gr.Row():
         parts["generate"] = gr.Button("Generate", elem_id="create-generate", variant="primary", min_width=120)
         parts["stop"] = gr.Button("Stop", elem_id="create-stop", variant="stop", interactive=False, min_width=120)
@@ -161,12 +168,12 @@ def _more() -> Parts:
         parts["file"] = gr.File(
             elem_id="create-file", label="A PNG made here, or by another program", file_types=[".png"], height=120
         )
-    parts["note"] = gr.HTML(elem_id="create-note")
+    parts["note"] = note_panel("create-note")
     return parts
 
 
 def _results() -> Parts:
-    parts: Parts = {"state": gr.HTML(IDLE, elem_id="create-state")}
+    parts: Parts = {"state": state_panel(IDLE, "create-state", "create-prompt", "create-generate")}
     parts["gallery"] = gr.Gallery(
         elem_id="create-gallery",
         elem_classes="quiet-captions",

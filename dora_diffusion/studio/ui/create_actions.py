@@ -49,8 +49,10 @@ class CreateActions(OwnOrders):
         """What can be chosen; what is chosen now stays among them as long as it can be drawn."""
         found = self._entries.drawable()
         if current and current not in [value for _, value in found]:
-            with suppress(StudioError):  # gone: it is not offered any more, and drawing it says so
-                found.append((label_of(self._studio, current), current))
+            with suppress(StudioError):  # gone or in the trash: it is not offered any more, and drawing it says so
+                subject = target(self._studio, current).subject
+                if subject is None or subject.deleted is None:
+                    found.append((label_of(self._studio, current), current))
         return found
 
     def choices(self, current: str | None) -> gr.Dropdown:
@@ -206,12 +208,13 @@ class CreateActions(OwnOrders):
         )
 
     def reuse(self, picture_id: int) -> tuple[Any, ...]:
-        """The form of a picture of the history.
+        """The form of a picture of the history, and notes on what of it is not here any more.
 
         Raises:
-            StudioError: it is not there any more.
+            StudioError: the picture is not there any more.
         """
-        return self.form_of(replace(self._studio.pictures.get(picture_id).order, num_images=1))
+        order, notes = self._studio.pictures.again(picture_id)
+        return (*self.form_of(replace(order, num_images=1)), notes)
 
 
 def random_seed() -> int:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from dora_diffusion.errors import StudioError
-from dora_diffusion.studio.ui.choices import called, label_of, value_of
+from dora_diffusion.studio.pictures import ALONE
+from dora_diffusion.studio.ui.choices import BASE, called, label_of, value_of
 from dora_diffusion.studio.ui.controls import choice
 from dora_diffusion.studio.ui.drawing import alt_of
 from dora_diffusion.studio.ui.html import asked, button, link_to, panel, picture, whole
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from dora_diffusion.studio.studio import Studio
 
 PAGE = 24
-START: dict[str, Any] = {"subject": "", "page": 0, "picked": None, "asks": False}
+ALL = "all"  # entries of the filter that are no subject's id, which ends with a number
+START: dict[str, Any] = {"subject": ALL, "page": 0, "picked": None, "asks": False}
 Place = dict[str, Any]
 
 
@@ -33,7 +35,7 @@ def build_history(
     form: Sequence[Any],
     note: gr.HTML,
 ) -> None:
-    """Make it, below the form whose fields ``form`` take what ``reuse(picture)`` gives; ``note`` is told of it."""
+    """Make it, below the form whose fields ``form`` take what ``reuse(picture)`` gives, whose notes ``note`` tells."""
     with gr.Column(elem_classes="card"):
         _build(studio, shared, reuse, form, note)
 
@@ -45,7 +47,7 @@ def _build(
     gr.Markdown("## History", elem_id="history-title")
     subject = choice(
         history.subjects(),
-        value="",
+        value=ALL,
         elem_id="history-subject",
         label="Show the pictures of",
     )
@@ -62,7 +64,8 @@ def _build(
     def reused(now: Place, event: gr.EventData) -> tuple[Any, ...]:
         if asked(event).get("do") != "reuse":
             return tuple(gr.skip() for _ in (*form, note))
-        return (*reuse(now["picked"]), notes_html([], "The form has the settings of the picture you chose."))
+        *values, notes = reuse(now["picked"])
+        return (*values, notes_html(notes, "The form has the settings of the picture you chose."))
 
     shared.on_tick(history.shown, [place], [grid, detail])
     shared.on_tick(lambda: gr.Dropdown(choices=history.subjects()), [], [subject])
@@ -80,15 +83,18 @@ class History:
 
     def subjects(self) -> list[tuple[str, str]]:
         """The entries of the filter."""
-        return [("All", ""), *((called(subject), subject.id) for subject in self._studio.subjects.list())]
+        taught = [(called(subject), subject.id) for subject in self._studio.subjects.list()]
+        return [("All", ALL), *taught, ("Base models alone", BASE)]
 
-    def choose(self, subject_id: str | None) -> Place:
-        """Only the pictures of a subject, from the newest.
+    def choose(self, entry: str | None) -> Place:
+        """Only the pictures of an entry of the filter, from the newest.
 
         Raises:
             StudioError: there is no such subject.
         """
-        return {**START, "subject": self._studio.subjects.get(subject_id).id if subject_id else ""}
+        if not entry or entry in (ALL, BASE):
+            return {**START, "subject": entry or ALL}
+        return {**START, "subject": self._studio.subjects.get(entry).id}
 
     def press(self, place: Place, wanted: dict[str, str]) -> Place:
         """Where a page stands after one of the buttons.
@@ -113,7 +119,7 @@ class History:
         return self._grid(place), self._detail(place)
 
     def _grid(self, place: Place) -> str:
-        subject = place["subject"] or None
+        subject = {ALL: None, BASE: ALONE}.get(place["subject"], place["subject"])
         count = self._studio.pictures.count(subject)
         if not count:
             return '<p id="history-empty" class="empty">No pictures yet. What you generate is kept here.</p>'

@@ -30,7 +30,10 @@ class Stopping:
 
 
 class Line:
-    """Who is served, and who waits. Safe from any thread."""
+    """Which page is served, and which wait. Safe from any thread.
+
+    Orders wait for the drawing process itself in ``workshop._Turns``: that knows no pages, and tells nobody.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

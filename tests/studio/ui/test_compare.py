@@ -73,6 +73,25 @@ def test_hostile_words_are_escaped(actions: CompareActions, studio: Any) -> None
     assert "<img src=x" not in grid_html(grid, drawn) and 'onerror="steal' not in grid_html(grid, drawn)
 
 
+@pytest.mark.parametrize(
+    ("mode", "value", "rows", "meant"),
+    [
+        ("base", "teapot-1", "", (True, True, True, True)),
+        ("base", "teapot-1", "1, 2", (True, True, False, True)),
+        ("base", "teapot-1", "  ", (True, True, True, True)),
+        ("strengths", "teapot-1", "", (True, True, True, False)),
+        ("seeds", "teapot-1", "", (False, False, True, True)),
+        ("seeds", "base:toybox", None, (False, False, True, False)),
+        ("checkpoints", "teapot-1", "", (True, True, True, True)),
+    ],
+)
+def test_what_changes_nothing_in_a_mode_is_hidden_or_closed(
+    actions: CompareActions, mode: str, value: str, rows: str | None, meant: tuple[bool, ...]
+) -> None:
+    shown, seed, strength = actions.meant(mode, value, rows)
+    assert (shown.visible, seed.visible, seed.interactive, strength.visible) == meant
+
+
 def test_the_modes_have_fields_of_their_own_with_usual_values(actions: CompareActions) -> None:
     values, job = actions.mode("strengths", "teapot-1")
     assert values.visible and values.value == "0, 0.4, 0.7, 1, 1.2" and not job.visible

@@ -1,5 +1,6 @@
 """Create's handlers: what can be chosen, what the prompt lacks, what is drawn and told, and the history."""
 
+import re
 import threading
 import time
 from dataclasses import replace
@@ -87,6 +88,12 @@ def test_an_entry_and_an_order_say_the_same(studio: Any) -> None:
         found = target(studio, value_of(order))
         again = (found.subject.id if found.subject else None, found.base, found.job_id, found.step)
         assert again == (order.subject_id, order.base, order.job_id, order.step)
+
+
+def test_a_subject_in_the_trash_is_not_offered_where_it_was_chosen(actions: CreateActions, studio: Any) -> None:
+    assert "teapot-1" in [value for _, value in actions.entries("teapot-1")]
+    studio.subjects.delete("teapot-1", "Teapot")
+    assert [value for _, value in actions.entries("teapot-1")] == ["base:toybox"]
 
 
 def test_a_prompt_is_written_for_the_entry_and_never_over_the_users(actions: CreateActions) -> None:
@@ -243,10 +250,12 @@ def test_a_pictures_settings_come_back_into_the_form(actions: CreateActions, stu
     with pytest.raises(StudioError, match="Choose a PNG"):
         actions.read(None)
     made = studio.pictures.keep(Order(subject_id="teapot-1", job_id="job-1", step=200, prompt="x", seed=5))
-    choice, prompt, _, _, seed, count, *_ = actions.reuse(made.id)
-    assert (choice.value, prompt, seed, count) == ("teapot-1@job-1@200", "x", 5, 1)
+    choice, prompt, _, _, seed, count, *_, notes = actions.reuse(made.id)
+    assert (choice.value, prompt, seed, count, notes) == ("teapot-1@job-1@200", "x", 5, 1, [])
     gone = studio.pictures.keep(Order(subject_id="gone-1", prompt="x", seed=5))
-    assert actions.reuse(gone.id)[0] == gr.skip()
+    studio.pictures.notes = ["The subject 'gone-1' is not here; the base alone will draw it."]
+    *values, notes = actions.reuse(gone.id)
+    assert values[0] == gr.skip() and notes == studio.pictures.notes
 
 
 def test_progress_in_words() -> None:
@@ -276,6 +285,13 @@ class TestHistory:
         assert "Page 2 of 2" in history.shown({**START, "page": 99})[0]
         only, _ = history.shown(history.choose("teapot-1"))
         assert 'data-count="15"' in only and "Page" not in only
+        assert [label for label, _ in history.subjects()] == ["All", "Teapot (sks teapot)", "Base models alone"]
+        for entry, seeds in zip(
+            ("all", "teapot-1", "base:"), (range(6, 30), range(1, 30, 2), range(0, 30, 2)), strict=True
+        ):
+            shown, _ = history.shown(history.choose(entry))
+            assert sorted(map(int, re.findall(r'alt="a dog, seed (\d+)"', shown))) == list(seeds)
+        assert history.choose(None) == START
 
     def test_a_picture_is_picked_and_deleted_only_when_asked_twice(self, studio: Any) -> None:
         made = studio.pictures.keep(Order(prompt=EVIL, negative_prompt=EVIL, seed=5))

@@ -34,7 +34,7 @@ class MakingEndpoints:
         """What was drawn, the newest first.
 
         Args:
-            subject: only its pictures; null is everybody's.
+            subject: only its pictures; "" is those of base models alone, null is everybody's.
             limit: how many at most, 1 to 200.
             offset: how many of the newest to leave out.
 
