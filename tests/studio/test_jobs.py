@@ -13,6 +13,7 @@ from waiting import wait_until
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.files import load_yaml
 from dora_diffusion.errors import ConfigError, StudioError
+from dora_diffusion.studio.estimates import Estimate
 from dora_diffusion.studio.job_files import LossLogs
 from dora_diffusion.studio.studio import Studio
 
@@ -182,6 +183,19 @@ def test_when_a_waiting_job_starts_is_told_from_earlier_ones(make_studio: MakeSt
     soon, later = studio.jobs.get(waits).starts_in, studio.jobs.get(last).starts_in
     assert soon is not None and later is not None
     assert 0.5 < soon < 10 and soon + 1 < later < soon + 30
+
+
+def test_when_a_waiting_job_starts_is_told_before_the_first_step_ever(
+    make_studio: MakeStudio, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = make_studio(pause_s=60, start=False)
+    monkeypatch.setattr(studio.estimates, "known", lambda config: Estimate(40.0, 1.0, 8.0, "a two-step measurement"))
+    preparing, waits, last = (enqueue(studio, photos, 100, noun) for noun in ("cat", "mug", "robot"))
+    studio.scheduler.turn()
+    wait_until(lambda: studio.jobs.get(preparing).state == "starting")
+    soon, later = studio.jobs.get(waits).starts_in, studio.jobs.get(last).starts_in
+    assert soon is not None and later is not None
+    assert 20 < soon <= 40 and later == pytest.approx(soon + 40, abs=1)
 
 
 def test_cancel_saves_and_resume_goes_on(make_studio: MakeStudio, photos: list[Path]) -> None:

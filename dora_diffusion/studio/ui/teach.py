@@ -228,13 +228,14 @@ def cost_html(words: str, fits: bool) -> str:
 
 
 def cost_of(studio: "Studio", subject_id: str, quality: str, overrides: dict[str, Any]) -> tuple[str, bool]:
-    """In words what a training takes, and whether its memory suffices."""
+    """In words what a training takes, as far as that is known, and whether its memory suffices."""
     try:
-        estimate = studio.estimates.of(studio.jobs.config(subject_id, quality, overrides))
+        config = studio.jobs.config(subject_id, quality, overrides)
+        estimate = studio.estimates.of(config)
     except DoraError:
         return "", True
     if estimate is None:
-        return "being measured", True
+        return "being measured" if studio.estimates.is_measuring(config) else "", True
     return estimate.words, estimate.fits
 
 
