@@ -157,6 +157,8 @@ class Board:
             started=row["started"],
             ended=row["ended"],
             class_images=_class_images(report) if seen.state == "starting" else None,
+            ordinal=row["ordinal"],
+            changed=tuple(json.loads(row["overrides"])),
         )
 
     def _failure(self, row: sqlite3.Row, seen: Observed, step: int) -> Failure | None:

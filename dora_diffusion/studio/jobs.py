@@ -336,7 +336,11 @@ class Jobs:
         while True:
             with self._database.transaction() as connection:
                 columns, places = ", ".join(values), ", ".join(f":{name}" for name in values)
-                number = connection.execute(f"insert into jobs ({columns}) values ({places})", values).lastrowid
+                number = connection.execute(
+                    f"insert into jobs ({columns}, ordinal) values ({places}, "
+                    "(select coalesce(max(ordinal), 0) + 1 from jobs where subject_id = :subject_id))",
+                    values,
+                ).lastrowid
             try:
                 self._home.path_of("job", f"job-{number}").mkdir(mode=0o700)
                 return int(number or 0)

@@ -117,6 +117,10 @@ def test_what_is_missing_is_told_beside_the_button(
     press(page, "teach-train")
     page.locator("#teach-fault [role=alert]", has_text="What is it?").wait_for()
     assert page.locator("#job-line").get_attribute("data-state") == "draft"
+    write(page, "teach-noun", "my very old green teapot")
+    press(page, "teach-train")
+    page.locator("#teach-fault [role=alert]", has_text="at most 4 are taken, got 5").wait_for()
+    assert page.locator("#job-line").get_attribute("data-state") == "draft"
     write(page, "teach-noun", '<img src=x onerror="window.hacked=1">')
     press(page, "teach-train")
     wait_for_state(page, "done")

@@ -227,6 +227,18 @@ def test_a_job_keeps_the_photos_it_was_started_with(make_studio: MakeStudio, pho
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before and len(before) == 3
 
 
+def test_trainings_are_numbered_within_their_subject(make_studio: MakeStudio, photos: list[Path]) -> None:
+    studio = make_studio(start=False)
+    first, other = enqueue(studio, photos, noun="duck"), enqueue(studio, photos, noun="cat")
+    subject = studio.jobs.get(first).subject_id
+    studio.jobs.cancel(first)
+    again = studio.jobs.enqueue(subject, "quick", {"adapter.rank": 3})
+    assert (studio.jobs.get(first).ordinal, studio.jobs.get(other).ordinal, again.ordinal) == (1, 1, 2)
+    assert again.changed == ("adapter.rank",)
+    studio.jobs.remove(first)
+    assert studio.jobs.get(again.id).ordinal == 2, "it keeps its number"
+
+
 def test_remove_forgets_a_job(make_studio: MakeStudio, photos: list[Path]) -> None:
     studio = make_studio()
     id = enqueue(studio, photos)

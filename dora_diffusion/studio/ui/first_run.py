@@ -33,8 +33,8 @@ def first_run_html(studio: "Studio") -> str:
         '<div id="teach-example" class="example">'
         f"<h3>You give a few photos</h3><div class='three'>{given}</div>"
         f"<h3>You get new pictures of the same thing</h3><div class='three'>{made}</div>"
-        "<p class='quiet'>Made by the small built-in model after one balanced training with five photos. To do the same "
-        f"here, press {SAMPLE.capitalize()} under “Your photos”, then Train.</p></div>"
+        "<p class='quiet'>Made by the small built-in model after one balanced training with five photos. To do the "
+        f"same here, press {SAMPLE.capitalize()} under “Your photos”, then Train.</p></div>"
     )
 
 
