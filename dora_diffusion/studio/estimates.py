@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from statistics import median
@@ -11,7 +12,6 @@ from dora_diffusion import __version__
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.errors import StudioError, about
 from dora_diffusion.machine import memory
-from dora_diffusion.studio.bases import Bases
 from dora_diffusion.studio.board import Board
 from dora_diffusion.studio.database import Database
 from dora_diffusion.studio.observe import ACTIVE
@@ -65,10 +65,16 @@ class Estimate:
 
 
 class Estimates:
-    """Tells what trainings take."""
+    """Tells what trainings take.
 
-    def __init__(self, database: Database, bases: Bases, workshop: Workshop, board: Board):
-        self._database, self._bases, self._workshop, self._board = database, bases, workshop, board
+    Args:
+        resolution_of: side in pixels of the pictures that a run is trained with.
+    """
+
+    def __init__(
+        self, database: Database, resolution_of: Callable[[TrainConfig], int], workshop: Workshop, board: Board
+    ):
+        self._database, self._resolution, self._workshop, self._board = database, resolution_of, workshop, board
         self._guard = threading.Lock()
         self._measuring: set[str] = set()
         self._failed: set[str] = set()
@@ -217,12 +223,6 @@ class Estimates:
             facts["data"].pop(name, None)
         digest = blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
         return f"plan {config.model.pretrained_model_name_or_path} {self._resolution(config)} {digest} {__version__}"
-
-    def _resolution(self, config: TrainConfig) -> int:
-        if config.data.resolution:
-            return config.data.resolution
-        base = self._bases.called(config.model.pretrained_model_name_or_path)
-        return base.size if base else 512
 
 
 class _Busy(threading.Event):

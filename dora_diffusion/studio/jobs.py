@@ -315,7 +315,7 @@ class Jobs:
         self, subject: Subject, quality: str, overrides: Mapping[str, Any], config: TrainConfig, note: str
     ) -> int:
         """A row that nobody sees yet, and its empty folder. Returns: the job's number."""
-        resolution = config.data.resolution or self._settings.resolution(subject.base)
+        resolution = self._settings.resolution(config)
         data, run = config.data, config.run
         values = {
             "subject_id": subject.id,

@@ -48,11 +48,11 @@ class Studio:
         self.workshop = workshop or Workshop(self.home.log_file)
         self.bases = Bases(self.database, self.workshop)
         places = slots()
-        settings = JobSettings(self._family_of)
-        self.subjects = Subjects(self.home, self.database, self._base_names, settings.resolution)
+        settings = JobSettings(self.bases.family_of, self.bases.size_of)
+        self.subjects = Subjects(self.home, self.database, self._base_names, self.bases.size_of)
         self.trainers = Trainers(self.home, trainer)
         self.board = Board(self.home, self.database, self.trainers, len(places))
-        self.estimates = Estimates(self.database, self.bases, self.workshop, self.board)
+        self.estimates = Estimates(self.database, settings.resolution, self.workshop, self.board)
         self.jobs = Jobs(self.home, self.database, self.subjects, self.board, settings, self._expected_s)
         self.scheduler = Scheduler(
             self.home, self.database, self.subjects, self.jobs, self.board, self.trainers, places, self._make_room
@@ -98,7 +98,3 @@ class Studio:
 
     def _base_names(self) -> list[str]:
         return [base.name for base in self.bases.list()]
-
-    def _family_of(self, name: str) -> str:
-        found = [base.family for base in self.bases.list() if base.name == name]
-        return found[0] if found else "sd1"

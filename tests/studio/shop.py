@@ -14,6 +14,7 @@ from dora_diffusion.studio.database import Database
 from dora_diffusion.studio.estimates import Estimates
 from dora_diffusion.studio.exports import Exports
 from dora_diffusion.studio.home import Home
+from dora_diffusion.studio.job_settings import JobSettings
 from dora_diffusion.studio.pictures import Pictures
 from dora_diffusion.studio.subjects import Subject
 from dora_diffusion.studio.trainers import Trainers
@@ -48,7 +49,8 @@ class Shop:
         self.exports = Exports(*parts)
         self.comparisons = Comparisons(self.home, self.pictures)
         board = Board(self.home, self.database, Trainers(self.home, []), 1)
-        self.estimates = Estimates(self.database, self.bases, workshop, board)
+        settings = JobSettings(self.bases.family_of, self.bases.size_of)
+        self.estimates = Estimates(self.database, settings.resolution, workshop, board)
 
     def add_subject(self, subject_id: str, name: str = "Rex", noun: str = "dog", base: str = "toybox") -> None:
         with self.database.transaction() as connection:

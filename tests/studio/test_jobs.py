@@ -107,6 +107,21 @@ def test_the_settings_are_the_presets_with_previews_of_the_subject(make_studio: 
     assert config.adapter == studio.jobs.config(subject.id, "balanced", {"adapter.rank": 8}).adapter
 
 
+def test_a_base_says_itself_how_large_its_pictures_are(make_studio: MakeStudio, photos: list[Path]) -> None:
+    studio = make_studio(start=False)
+    with studio.database.transaction() as connection:
+        connection.execute(
+            "insert into bases (name, label, family, place, size, added) values "
+            "('some/sd2-base', 'SD 2 base', 'sd2', 'hub', 512, 0)"
+        )
+    subject = studio.subjects.create(photos, "", "duck", base="some/sd2-base")
+    for given, side in (({}, 512), ({"data.resolution": 640}, 640)):
+        job = studio.jobs.enqueue(subject.id, "quick", given)
+        assert studio.board.row(job.id)["resolution"] == side
+        assert f" {side} " in studio.estimates._key(studio.jobs.config(subject.id, "quick", given))
+        studio.jobs.cancel(job.id)
+
+
 @pytest.mark.parametrize(
     ("quality", "overrides", "says"),
     [
