@@ -84,6 +84,16 @@ class Bases:
         """The base of this name, or of this shown name: what a picture's settings say."""
         return self._find(name) or next((base for base in self.list() if shown_name(base.name) == name), None)
 
+    def family_of(self, name: str) -> str:
+        """The family of a base; of one that is in no list any more, the commonest."""
+        base = self.called(name)
+        return base.family if base else "sd1"
+
+    def size_of(self, name: str) -> int:
+        """Side in pixels of the pictures that a base is trained with; of one in no list any more, the commonest."""
+        base = self.called(name)
+        return base.size if base else 512
+
     def check(self, name: str) -> BaseCheck:
         """Whether a folder, file or hub name can be used; nothing is downloaded or kept."""
         try:

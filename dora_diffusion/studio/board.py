@@ -4,7 +4,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dora_diffusion.errors import StudioError
@@ -15,6 +15,26 @@ from dora_diffusion.studio.home import Home
 from dora_diffusion.studio.job import Job
 from dora_diffusion.studio.observe import ACTIVE, ENDED, Noted, Observed, State
 from dora_diffusion.studio.trainers import Trainers
+
+SETTLED = 5  # steps after which a training's pace says something: the first are slow
+
+
+@dataclass(frozen=True)
+class UnderWay:
+    """What a training that runs shows of others like it.
+
+    Args:
+        step_s: seconds a step.
+        besides_s: seconds that went by without steps so far, those for class images left out; 0 where it is not known.
+    """
+
+    base: str
+    resolution: int
+    batch: int
+    step_s: float
+    besides_s: float
+    memory_gib: float
+    device: str
 
 
 class Board:
@@ -71,15 +91,32 @@ class Board:
             for job in jobs
         ]
 
+    def under_way(self) -> list[UnderWay]:
+        """What the trainings that run show, as soon as their steps have settled."""
+        found = []
+        for row in self.active_rows():
+            seen, report = self._look(row)
+            facts = _facts(row, report)
+            done = facts["step"] - row["step"]
+            if seen.state not in ACTIVE or done < SETTLED or not facts["step_ms"]:
+                continue
+            step_s = facts["step_ms"] / 1000
+            gone = time.time() - (row["started"] or time.time()) - _images_drawn(report)[1]
+            besides_s = max(0.0, gone - done * step_s)
+            memory, device = facts["memory_gib"] or 0.0, facts["device"]
+            found.append(UnderWay(row["base"], row["resolution"], row["batch"], step_s, besides_s, memory, device))
+        return found
+
     def _busy_for(self) -> list[float | None]:
         """How long each active job will go on, as far as that is known."""
-        paces = queue.paces(self._database)
+        paces, now = queue.paces(self._database), time.time()
         found: list[float | None] = []
         for row in self.active_rows():
             job = self._job(row)
             if job.is_active:
-                pace = paces.get(row["base"])
-                guess = None if pace is None else pace * max(0, job.total - job.step)
+                guess = queue.takes(row, paces)
+                if guess is not None:
+                    guess = max(0.0, guess - (now - (row["started"] or now)))
                 found.append(job.seconds_left if job.seconds_left is not None else guess)
         return found
 
@@ -120,6 +157,8 @@ class Board:
             started=row["started"],
             ended=row["ended"],
             class_images=_class_images(report) if seen.state == "starting" else None,
+            ordinal=row["ordinal"],
+            changed=tuple(json.loads(row["overrides"])),
         )
 
     def _failure(self, row: sqlite3.Row, seen: Observed, step: int) -> Failure | None:
@@ -146,6 +185,7 @@ class Board:
 
     def _note_end(self, row: sqlite3.Row, seen: Observed, report: Mapping[str, Any]) -> None:
         facts, now = _facts(row, report), time.time()
+        images, images_s = _images_drawn(report)
         best = _best(job_files.likenesses(self._home.path_of("job", f"job-{row['number']}")))
         values = {
             "number": row["number"],
@@ -162,12 +202,15 @@ class Board:
             "device": facts["device"],
             "likeness": best[0],
             "best_step": best[1],
+            "images": images,
+            "images_s": images_s,
         }
         with self._database.transaction() as connection:
             connection.execute(
                 "update jobs set state = :state, message = :message, code = :code, ended = :ended, pid = null, "
                 "slot = null, seconds = seconds + :worked, step = :step, loss = :loss, step_ms = :step_ms, "
-                "memory_gib = :memory_gib, device = :device, likeness = :likeness, best_step = :best_step "
+                "memory_gib = :memory_gib, device = :device, likeness = :likeness, best_step = :best_step, "
+                "images = images + :images, images_s = images_s + :images_s "
                 f"where number = :number and attempt = :attempt and state in {ACTIVE}",
                 values,
             )
@@ -204,6 +247,15 @@ def _class_images(report: Mapping[str, Any]) -> tuple[int, int] | None:
         return None
     done, total = job_files.number(said.get("done")), job_files.number(said.get("total"))
     return (int(done), int(total)) if done is not None and total is not None and 0 <= done < total else None
+
+
+def _images_drawn(report: Mapping[str, Any]) -> tuple[int, float]:
+    """How many class images a trainer has drawn itself, and the seconds that took."""
+    said = report.get("images_drawn")
+    if not isinstance(said, Mapping):
+        return 0, 0.0
+    count, seconds = job_files.number(said.get("count")), job_files.number(said.get("seconds"))
+    return (int(count), seconds) if count and seconds and count > 0 and seconds > 0 else (0, 0.0)
 
 
 def _best(found: dict[int, job_files.Likenesses]) -> tuple[float | None, int | None]:

@@ -144,6 +144,15 @@ MIGRATIONS = (
         device text not null
     ) strict;
     """,
+    """
+    alter table jobs add column images integer not null default 0;  -- class images that it drew, all attempts together
+    alter table jobs add column images_s real not null default 0;   -- seconds of its work that they took
+    alter table jobs add column expected_s real;                    -- what all its work should take, told before
+    alter table jobs add column ordinal integer not null default 1; -- among the trainings of its subject, from 1
+    update jobs set ordinal = (
+        select count(*) from jobs as other where other.subject_id = jobs.subject_id and other.number <= jobs.number
+    );
+    """,
 )
 
 

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from statistics import median
@@ -11,7 +12,7 @@ from dora_diffusion import __version__
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.errors import StudioError, about
 from dora_diffusion.machine import memory
-from dora_diffusion.studio.bases import Bases
+from dora_diffusion.studio.board import Board
 from dora_diffusion.studio.database import Database
 from dora_diffusion.studio.observe import ACTIVE
 from dora_diffusion.studio.slots import gpus
@@ -64,10 +65,16 @@ class Estimate:
 
 
 class Estimates:
-    """Tells what trainings take."""
+    """Tells what trainings take.
 
-    def __init__(self, database: Database, bases: Bases, workshop: Workshop):
-        self._database, self._bases, self._workshop = database, bases, workshop
+    Args:
+        resolution_of: side in pixels of the pictures that a run is trained with.
+    """
+
+    def __init__(
+        self, database: Database, resolution_of: Callable[[TrainConfig], int], workshop: Workshop, board: Board
+    ):
+        self._database, self._resolution, self._workshop, self._board = database, resolution_of, workshop, board
         self._guard = threading.Lock()
         self._measuring: set[str] = set()
         self._failed: set[str] = set()
@@ -79,10 +86,18 @@ class Estimates:
         Never waits: a measurement that is needed is begun in the background, and asked for again it is there. While
         something is trained none is begun: it would take the memory from it.
         """
-        known = self._from_jobs(config) or self._from_measurement(config)
+        known = self.known(config)
         if known is None:
             self._begin(config)
         return known
+
+    def known(self, config: TrainConfig) -> Estimate | None:
+        """The same, and nothing is begun: from finished trainings, from a measurement, or from one that runs now."""
+        return self._from_jobs(config) or self._from_measurement(config) or self._from_running(config)
+
+    def is_measuring(self, config: TrainConfig) -> bool:
+        """Whether the measurement that ``of`` needs is under way."""
+        return self._key(config) in self._measuring
 
     def measure(self, config: TrainConfig) -> Estimate:
         """The same, and waits for it.
@@ -91,7 +106,7 @@ class Estimates:
             StoppedError: a training began meanwhile, and has the machine for itself.
             StudioError: the two steps failed; the message says why.
         """
-        known = self._from_jobs(config) or self._from_measurement(config)
+        known = self.known(config)
         if known is not None:
             return known
         # In a process of its own: its peak is the training's, and nobody's picture waits for it.
@@ -116,25 +131,20 @@ class Estimates:
 
     def _from_jobs(self, config: TrainConfig) -> Estimate | None:
         """From the finished trainings with the same base, size and batch."""
-        run = config.run
         rows = self._database.rows(
-            "select total, step_ms, seconds, memory_gib, device from jobs where state = 'done' and base = ? "
+            "select total, step_ms, seconds, images_s, memory_gib, device from jobs where state = 'done' and base = ? "
             "and resolution = ? and batch = ? and step_ms > 0 and total >= ? order by number desc limit ?",
-            [
-                config.model.pretrained_model_name_or_path,
-                self._resolution(config),
-                run.train_batch_size * run.gradient_accumulation_steps,
-                WORTH,
-                MOST_RECENT,
-            ],
+            [*self._kind(config), WORTH, MOST_RECENT],
         )
         if not rows:
             return None
         step_s = median(row["step_ms"] for row in rows) / 1000
-        besides = median(max(0.0, row["seconds"] - row["total"] * row["step_ms"] / 1000) for row in rows)
+        besides = median(
+            max(0.0, row["seconds"] - row["images_s"] - row["total"] * row["step_ms"] / 1000) for row in rows
+        )
         plural = "s" if len(rows) > 1 else ""
         return Estimate(
-            besides + step_s * run.max_train_steps,
+            besides + self._drawing_s(config) + step_s * config.run.max_train_steps,
             max((row["memory_gib"] or 0.0 for row in rows), default=0.0),
             _total_gib(str(rows[0]["device"])),
             f"{len(rows)} earlier training{plural} here",
@@ -146,8 +156,42 @@ class Estimates:
         loading = self._database.row("select seconds from measurements where key = ?", [f"{key} loading"])
         if row is None or loading is None:
             return None
-        seconds = loading["seconds"] + row["seconds"] * config.run.max_train_steps
+        seconds = loading["seconds"] + self._drawing_s(config) + row["seconds"] * config.run.max_train_steps
         return Estimate(seconds, row["memory_gib"], row["total_gib"], "a two-step measurement")
+
+    def _from_running(self, config: TrainConfig) -> Estimate | None:
+        """From a training that runs now with the same base, size and batch."""
+        kind = self._kind(config)
+        like = [one for one in self._board.under_way() if (one.base, one.resolution, one.batch) == kind]
+        if not like:
+            return None
+        seconds = like[0].besides_s + self._drawing_s(config) + like[0].step_s * config.run.max_train_steps
+        return Estimate(seconds, like[0].memory_gib, _total_gib(like[0].device), "the training that runs now")
+
+    def _drawing_s(self, config: TrainConfig) -> float:
+        """Seconds for the class images; those that earlier trainings of such a thing drew are kept."""
+        if not config.prior.uses_images():
+            return 0.0
+        base, resolution, _ = self._kind(config)
+        kept = self._database.row(
+            "select coalesce(sum(images), 0) as count from jobs join subjects on subjects.id = jobs.subject_id "
+            "where jobs.base = ? and resolution = ? and class_noun = ?",
+            [base, resolution, config.data.class_noun or ""],
+        )
+        pace = self._database.row(
+            "select sum(images_s) / sum(images) as seconds from (select images, images_s from jobs where base = ? "
+            "and resolution = ? and images > 0 order by number desc limit ?)",
+            [base, resolution, MOST_RECENT],
+        )
+        if kept is None or pace is None or pace["seconds"] is None:
+            return 0.0
+        return float(pace["seconds"]) * max(0, config.prior.num_class_images - kept["count"])
+
+    def _kind(self, config: TrainConfig) -> tuple[str, int, int]:
+        """Base, resolution and batch: what mostly decides how long a step takes."""
+        run = config.run
+        batch = run.train_batch_size * run.gradient_accumulation_steps
+        return config.model.pretrained_model_name_or_path, self._resolution(config), batch
 
     def _begin(self, config: TrainConfig) -> None:
         key = self._key(config)
@@ -179,12 +223,6 @@ class Estimates:
             facts["data"].pop(name, None)
         digest = blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=8).hexdigest()
         return f"plan {config.model.pretrained_model_name_or_path} {self._resolution(config)} {digest} {__version__}"
-
-    def _resolution(self, config: TrainConfig) -> int:
-        if config.data.resolution:
-            return config.data.resolution
-        base = self._bases.called(config.model.pretrained_model_name_or_path)
-        return base.size if base else 512
 
 
 class _Busy(threading.Event):

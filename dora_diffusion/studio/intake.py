@@ -13,7 +13,8 @@ MAX_PHOTOS = 100
 MAX_BYTES = 25_000_000
 MAX_PIXELS = 100_000_000  # of one photo
 MAX_PIXELS_TOGETHER = 3_000_000_000  # of one upload
-MAX_WORDS, MAX_TRIGGER = 60, 32
+MAX_LETTERS, MAX_TRIGGER = 60, 32
+NOUN_WORDS = 4  # "a red toy robot" is a name for a thing; a sentence is none, and prompts would be made of it
 THUMB = 256
 DEFAULT_TRIGGER = "sks"
 
@@ -41,16 +42,27 @@ def check_words(what: str, words: str, example: str = "") -> str:
     tidy = " ".join(str(words).split())
     if not tidy:
         raise StudioError(f"The {what} is missing. {example}".rstrip())
-    if len(tidy) > MAX_WORDS:
-        raise StudioError(f"The {what} has at most {MAX_WORDS} letters, got {len(tidy)}. Shorten it.")
+    if len(tidy) > MAX_LETTERS:
+        raise StudioError(f"The {what} has at most {MAX_LETTERS} letters, got {len(tidy)}. Shorten it.")
     if not tidy.isprintable() or set("{}") & set(tidy):
         raise StudioError(f"The {what} is made of plain letters, without braces or invisible signs. Write it again.")
     return tidy
 
 
 def check_noun(words: str) -> str:
-    """A class noun. Raises StudioError as ``check_words`` does."""
-    return check_words("class noun", words, "What is it? One or two words, for example: teapot, dog, backpack.")
+    """A class noun, tidied.
+
+    Raises:
+        StudioError: as ``check_words``, or it is more than a few words.
+    """
+    noun = check_words("class noun", words, "What is it? One or two words, for example: teapot, dog, backpack.")
+    count = len(noun.split())
+    if count > NOUN_WORDS:
+        raise StudioError(
+            f"What is it? One or two words say it best, and at most {NOUN_WORDS} are taken, got {count}. Write what a "
+            "stranger would call it, for example: teapot, dog, toy robot."
+        )
+    return noun
 
 
 def check_trigger(word: str) -> str:

@@ -18,6 +18,8 @@ class Job:
         message: the trainer's or the studio's last words; a failure has its own in plainer ones.
         best_step: the previewed step that is most like the photos.
         settings: in short words: "balanced, 300 steps".
+        ordinal: its number among the trainings of its subject, which is what people call it: "training 2".
+        changed: the settings, by dotted names of ``TrainConfig``, that were given beside the quality.
         class_images: how many pictures of other things of its kind are made, of how many, while that goes on.
         note: what a remedy changed in comparison to an earlier training, in words.
     """
@@ -47,6 +49,8 @@ class Job:
     started: float | None = None
     ended: float | None = None
     class_images: tuple[int, int] | None = None
+    ordinal: int = 1
+    changed: tuple[str, ...] = ()
 
     @property
     def is_active(self) -> bool:

@@ -49,7 +49,6 @@ KEPT = frozenset(
     }
 )
 _BASES = {"sd1": "sd15", "sd2": "sd21", "sdxl": "sdxl"}  # family to the presets' word
-_NATIVE = {TOYBOX: 128, "sd1": 512, "sd2": 768, "sdxl": 1024}
 _STEPS = {"quick": 0.5, "balanced": 1.0, "best": 2.0}
 _PEOPLE = {"person", "man", "woman", "boy", "girl", "child", "baby", "face", "guy", "lady", "human", "portrait"}
 _PETS = {"dog", "cat", "pet", "puppy", "kitten", "horse", "pony", "rabbit", "hamster", "parrot", "bird", "animal"}
@@ -60,10 +59,11 @@ class JobSettings:
 
     Args:
         family_of: the family of a base that is not toybox: "sd1", "sd2", "sdxl".
+        size_of: side in pixels of the pictures that a base is trained with.
     """
 
-    def __init__(self, family_of: Callable[[str], str] = lambda base: "sd1"):
-        self._family_of = family_of
+    def __init__(self, family_of: Callable[[str], str], size_of: Callable[[str], int]):
+        self._family_of, self._size_of = family_of, size_of
 
     def qualities(self, base: str) -> dict[str, str]:
         """What can be chosen for a base: name to one line about it."""
@@ -76,9 +76,9 @@ class JobSettings:
             for quality, said in zip(QUALITIES, words, strict=True)
         }
 
-    def resolution(self, base: str) -> int:
-        """Side in pixels of the pictures that a base is trained with."""
-        return _NATIVE.get(TOYBOX if base == TOYBOX else self._family_of(base), 512)
+    def resolution(self, config: TrainConfig) -> int:
+        """Side in pixels of the pictures that a run is trained with: its own, else its base's."""
+        return config.data.resolution or self._size_of(config.model.pretrained_model_name_or_path)
 
     def build(self, subject: Subject, quality: str, overrides: Mapping[str, Any], folder: Path) -> TrainConfig:
         """The settings of a run in ``folder``, a job's.

@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -42,11 +42,23 @@ _LISTED = (
 
 
 class Jobs:
-    """The trainings of one home. ``on_change`` is set when the scheduler has something to do."""
+    """The trainings of one home. ``on_change`` is set when the scheduler has something to do.
 
-    def __init__(self, home: Home, database: Database, subjects: Subjects, board: Board, settings: JobSettings):
+    Args:
+        expected: seconds that a training with these settings takes, as far as that is known at once.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        database: Database,
+        subjects: Subjects,
+        board: Board,
+        settings: JobSettings,
+        expected: Callable[[TrainConfig], float | None] = lambda config: None,
+    ):
         self._home, self._database, self._subjects = home, database, subjects
-        self._board, self._settings = board, settings
+        self._board, self._settings, self._expected = board, settings, expected
         self._losses = job_files.LossLogs()
         self._revision = _Revision()
         self.on_change = threading.Event()
@@ -303,7 +315,7 @@ class Jobs:
         self, subject: Subject, quality: str, overrides: Mapping[str, Any], config: TrainConfig, note: str
     ) -> int:
         """A row that nobody sees yet, and its empty folder. Returns: the job's number."""
-        resolution = config.data.resolution or self._settings.resolution(subject.base)
+        resolution = self._settings.resolution(config)
         data, run = config.data, config.run
         values = {
             "subject_id": subject.id,
@@ -319,11 +331,16 @@ class Jobs:
             "prompts": json.dumps([data.fill(prompt) for prompt in run.validation_prompt]),
             "options": json.dumps(Levers.of(config, resolution).to_json()),
             "total": run.max_train_steps,
+            "expected_s": self._expected(config),
         }
         while True:
             with self._database.transaction() as connection:
                 columns, places = ", ".join(values), ", ".join(f":{name}" for name in values)
-                number = connection.execute(f"insert into jobs ({columns}) values ({places})", values).lastrowid
+                number = connection.execute(
+                    f"insert into jobs ({columns}, ordinal) values ({places}, "
+                    "(select coalesce(max(ordinal), 0) + 1 from jobs where subject_id = :subject_id))",
+                    values,
+                ).lastrowid
             try:
                 self._home.path_of("job", f"job-{number}").mkdir(mode=0o700)
                 return int(number or 0)
@@ -350,7 +367,7 @@ class Jobs:
         options = Levers.of(config, row["resolution"]).to_json()
         with self._database.transaction() as connection:
             connection.execute(
-                "update jobs set overrides = ?, options = ?, settings = ? where number = ?",
+                "update jobs set overrides = ?, options = ?, settings = ?, expected_s = null where number = ?",
                 (
                     json.dumps({**overrides, **change.settings}),
                     json.dumps(options),

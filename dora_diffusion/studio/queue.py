@@ -3,7 +3,7 @@
 import heapq
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dora_diffusion.studio.database import Database
@@ -74,6 +74,23 @@ def paces(database: Database) -> dict[str, float]:
     return {base: sum(paces[:_RECENT]) / len(paces[:_RECENT]) for base, paces in found.items()}
 
 
+def takes(row: sqlite3.Row, paces: Mapping[str, float]) -> float | None:
+    """Seconds that a job has to go, counted from where its next (or present) attempt begins; None if nobody knows.
+
+    Args:
+        row: an unfinished job; what it should take was told when it was put in line, and is taken if it was known.
+        paces: of the bases, as ``paces`` says.
+    """
+    total = max(1, row["total"])
+    if row["expected_s"] is not None:
+        step_s = row["expected_s"] / total
+    elif row["base"] in paces:
+        step_s = paces[row["base"]]
+    else:
+        return None
+    return float(step_s * max(0, total - row["step"]))
+
+
 def line(database: Database, busy_for: Sequence[float | None], slots: int) -> dict[str, Place]:
     """Each waiting job's place, by id.
 
@@ -81,7 +98,8 @@ def line(database: Database, busy_for: Sequence[float | None], slots: int) -> di
         busy_for: seconds that each running one will go on.
         slots: how many run at the same time.
     """
-    rows = database.rows("select number, base, total, step from jobs where state = 'queued' order by place")
+    columns = "number, base, total, step, expected_s"
+    rows = database.rows(f"select {columns} from jobs where state = 'queued' order by place")
     pace = paces(database)
     free: list[float] | None = None
     if None not in busy_for:
@@ -92,8 +110,9 @@ def line(database: Database, busy_for: Sequence[float | None], slots: int) -> di
     for position, row in enumerate(rows):
         starts_in = heapq.heappop(free) if free else None
         places[f"job-{row['number']}"] = Place(position, starts_in)
-        if free is not None and starts_in is not None and row["base"] in pace:
-            heapq.heappush(free, starts_in + pace[row["base"]] * max(0, row["total"] - row["step"]))
+        takes_s = takes(row, pace)
+        if free is not None and starts_in is not None and takes_s is not None:
+            heapq.heappush(free, starts_in + takes_s)
         else:
             free = None  # how long this one takes is not known, nor what comes after
     return places

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from dora_diffusion.config import TrainConfig
 from dora_diffusion.studio.bases import Bases
 from dora_diffusion.studio.board import Board
 from dora_diffusion.studio.comparisons import Comparisons
@@ -47,11 +48,12 @@ class Studio:
         self.workshop = workshop or Workshop(self.home.log_file)
         self.bases = Bases(self.database, self.workshop)
         places = slots()
-        settings = JobSettings(self._family_of)
-        self.subjects = Subjects(self.home, self.database, self._base_names, settings.resolution)
+        settings = JobSettings(self.bases.family_of, self.bases.size_of)
+        self.subjects = Subjects(self.home, self.database, self._base_names, self.bases.size_of)
         self.trainers = Trainers(self.home, trainer)
         self.board = Board(self.home, self.database, self.trainers, len(places))
-        self.jobs = Jobs(self.home, self.database, self.subjects, self.board, settings)
+        self.estimates = Estimates(self.database, settings.resolution, self.workshop, self.board)
+        self.jobs = Jobs(self.home, self.database, self.subjects, self.board, settings, self._expected_s)
         self.scheduler = Scheduler(
             self.home, self.database, self.subjects, self.jobs, self.board, self.trainers, places, self._make_room
         )
@@ -59,7 +61,6 @@ class Studio:
         self.pictures = Pictures(*parts)
         self.exports = Exports(*parts)
         self.comparisons = Comparisons(self.home, self.pictures)
-        self.estimates = Estimates(self.database, self.bases, self.workshop)
         self._log: logging.Handler | None = None
 
     @property
@@ -91,9 +92,9 @@ class Studio:
         """Let go of a GPU's memory before a training starts there."""
         self.workshop.release()
 
+    def _expected_s(self, config: TrainConfig) -> float | None:
+        estimate = self.estimates.known(config)
+        return None if estimate is None else estimate.seconds
+
     def _base_names(self) -> list[str]:
         return [base.name for base in self.bases.list()]
-
-    def _family_of(self, name: str) -> str:
-        found = [base.family for base in self.bases.list() if base.name == name]
-        return found[0] if found else "sd1"

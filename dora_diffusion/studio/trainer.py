@@ -71,11 +71,14 @@ class Keeper:
         self._began_at = 0
         self._is_leaving = False
         self._stepped_at, self._preview_s = 0.0, 0.0
+        self._first_image: tuple[int, float] | None = None
 
     def __call__(self, event: Any) -> None:
-        from dora_diffusion.training.events import PreviewReady, RunStarted, Saved, Saving, StepDone
+        from dora_diffusion.training.events import ClassImages, PreviewReady, RunStarted, Saved, Saving, StepDone
 
         match event:
+            case ClassImages(done, _):
+                self._say(images_drawn=self._images_drawn(done))
             case RunStarted(_, step, _, _):
                 self._began_at = step
                 self._say(**self._measure())
@@ -99,6 +102,14 @@ class Keeper:
             self._is_leaving = True
             self._say(**self._leaving())
         return asked
+
+    def _images_drawn(self, done: int) -> dict[str, float]:
+        """How many class images this run has drawn itself, and in what time: a later run finds them there."""
+        now = time.monotonic()
+        if self._first_image is None:
+            self._first_image = done, now
+        there, since = self._first_image
+        return {"count": done - there, "seconds": round(now - since, 2)}
 
     def _previews_left(self, step: int) -> int:
         """How often pictures will be drawn after a step, with that of the end; they take long in comparison."""

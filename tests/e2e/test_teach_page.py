@@ -60,6 +60,27 @@ def test_from_photos_to_a_trained_subject(fake_studio: FakeStudio, open_page: Op
     page.get_by_role("tab", name="Create", selected=True).wait_for()
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_first_visitor_sees_what_teaching_is(fake_studio: FakeStudio, open_page: OpenPage, width: int) -> None:
+    page = open_page(fake_studio(), width=width)
+    example = page.locator("#teach-example img")
+    example.nth(5).wait_for()
+    example.last.scroll_into_view_if_needed()
+    page.wait_for_function("[...document.querySelectorAll('#teach-example img')].every((img) => img.naturalWidth > 0)")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    said = page.locator("#teach-photos [data-testid=upload-text]")
+    assert said.evaluate("(text) => getComputedStyle(text, '::after').content") == (
+        '"Drop photos here, or click to choose"'
+    )
+    assert said.evaluate("(text) => getComputedStyle(text).fontSize") == "0px", "Gradio's words are not seen"
+    page.locator("#teach-samples button", has_text="Teapot").click()
+    page.locator("#job-line[data-state=draft]").wait_for()
+    assert page.locator("#teach-example").count() == 0
+    press(page, "teach-new")
+    page.locator("#job-line[data-state=none]").wait_for()
+    assert page.locator("#teach-example").count() == 0, "who has a subject knows"
+
+
 def test_a_draft_outlives_a_reload(
     fake_studio: FakeStudio, open_page: OpenPage, photos: list[Path], tmp_path: Path
 ) -> None:
@@ -95,6 +116,10 @@ def test_what_is_missing_is_told_beside_the_button(
     add_photos(page, photos)
     press(page, "teach-train")
     page.locator("#teach-fault [role=alert]", has_text="What is it?").wait_for()
+    assert page.locator("#job-line").get_attribute("data-state") == "draft"
+    write(page, "teach-noun", "my very old green teapot")
+    press(page, "teach-train")
+    page.locator("#teach-fault [role=alert]", has_text="at most 4 are taken, got 5").wait_for()
     assert page.locator("#job-line").get_attribute("data-state") == "draft"
     write(page, "teach-noun", '<img src=x onerror="window.hacked=1">')
     press(page, "teach-train")

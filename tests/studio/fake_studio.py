@@ -286,9 +286,13 @@ class FakeBases:
 class FakeEstimates:
     def __init__(self) -> None:
         self.told: Estimate | None = Estimate(120.0, 1.4, 24.0, "a two-step measurement")
+        self.measures = False
 
     def of(self, config: TrainConfig) -> Estimate | None:
         return self.told
+
+    def is_measuring(self, config: TrainConfig) -> bool:
+        return self.measures
 
 
 class FakeStudio:

@@ -8,13 +8,16 @@ from typing import Any
 
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.bases import Bases
+from dora_diffusion.studio.board import Board
 from dora_diffusion.studio.comparisons import Comparisons
 from dora_diffusion.studio.database import Database
 from dora_diffusion.studio.estimates import Estimates
 from dora_diffusion.studio.exports import Exports
 from dora_diffusion.studio.home import Home
+from dora_diffusion.studio.job_settings import JobSettings
 from dora_diffusion.studio.pictures import Pictures
 from dora_diffusion.studio.subjects import Subject
+from dora_diffusion.studio.trainers import Trainers
 from dora_diffusion.studio.workshop import Workshop
 
 FAKE_WORKSHOP = Path(__file__).with_name("fake_workshop.py")
@@ -45,7 +48,9 @@ class Shop:
         self.pictures = Pictures(*parts)
         self.exports = Exports(*parts)
         self.comparisons = Comparisons(self.home, self.pictures)
-        self.estimates = Estimates(self.database, self.bases, workshop)
+        board = Board(self.home, self.database, Trainers(self.home, []), 1)
+        settings = JobSettings(self.bases.family_of, self.bases.size_of)
+        self.estimates = Estimates(self.database, settings.resolution, workshop, board)
 
     def add_subject(self, subject_id: str, name: str = "Rex", noun: str = "dog", base: str = "toybox") -> None:
         with self.database.transaction() as connection:

@@ -108,6 +108,25 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
     assert Database(tmp_path / "studio.db").rows("select * from more") == []
 
 
+def test_trainings_of_an_older_version_get_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "MIGRATIONS", MIGRATIONS[:1])
+    old = Database(tmp_path / "studio.db")
+    columns = (
+        "subject_id, created, state, quality, overrides, settings, base, resolution, batch, prompts, options, total"
+    )
+    with old.transaction() as connection:
+        for id in ("a", "b"):
+            connection.execute(INSERT, (id,))
+        for id in ("a", "b", "a"):
+            connection.execute(
+                f"insert into jobs ({columns}) values (?, 0, 'done', '', '{{}}', '', '', 1, 1, '', '', 1)", (id,)
+            )
+    old.close()
+    monkeypatch.setattr(database, "MIGRATIONS", MIGRATIONS)
+    rows = Database(tmp_path / "studio.db").rows("select subject_id, ordinal, images from jobs order by number")
+    assert [tuple(row) for row in rows] == [("a", 1, 0), ("b", 1, 0), ("a", 2, 0)]
+
+
 def test_many_start_at_once(tmp_path: Path) -> None:
     errors = []
 

@@ -13,6 +13,7 @@ from waiting import wait_until
 from dora_diffusion.config import TrainConfig
 from dora_diffusion.config.files import load_yaml
 from dora_diffusion.errors import ConfigError, StudioError
+from dora_diffusion.studio.estimates import Estimate
 from dora_diffusion.studio.job_files import LossLogs
 from dora_diffusion.studio.studio import Studio
 
@@ -106,6 +107,21 @@ def test_the_settings_are_the_presets_with_previews_of_the_subject(make_studio: 
     assert config.adapter == studio.jobs.config(subject.id, "balanced", {"adapter.rank": 8}).adapter
 
 
+def test_a_base_says_itself_how_large_its_pictures_are(make_studio: MakeStudio, photos: list[Path]) -> None:
+    studio = make_studio(start=False)
+    with studio.database.transaction() as connection:
+        connection.execute(
+            "insert into bases (name, label, family, place, size, added) values "
+            "('some/sd2-base', 'SD 2 base', 'sd2', 'hub', 512, 0)"
+        )
+    subject = studio.subjects.create(photos, "", "duck", base="some/sd2-base")
+    for given, side in (({}, 512), ({"data.resolution": 640}, 640)):
+        job = studio.jobs.enqueue(subject.id, "quick", given)
+        assert studio.board.row(job.id)["resolution"] == side
+        assert f" {side} " in studio.estimates._key(studio.jobs.config(subject.id, "quick", given))
+        studio.jobs.cancel(job.id)
+
+
 @pytest.mark.parametrize(
     ("quality", "overrides", "says"),
     [
@@ -184,6 +200,19 @@ def test_when_a_waiting_job_starts_is_told_from_earlier_ones(make_studio: MakeSt
     assert 0.5 < soon < 10 and soon + 1 < later < soon + 30
 
 
+def test_when_a_waiting_job_starts_is_told_before_the_first_step_ever(
+    make_studio: MakeStudio, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio = make_studio(pause_s=60, start=False)
+    monkeypatch.setattr(studio.estimates, "known", lambda config: Estimate(40.0, 1.0, 8.0, "a two-step measurement"))
+    preparing, waits, last = (enqueue(studio, photos, 100, noun) for noun in ("cat", "mug", "robot"))
+    studio.scheduler.turn()
+    wait_until(lambda: studio.jobs.get(preparing).state == "starting")
+    soon, later = studio.jobs.get(waits).starts_in, studio.jobs.get(last).starts_in
+    assert soon is not None and later is not None
+    assert 20 < soon <= 40 and later == pytest.approx(soon + 40, abs=1)
+
+
 def test_cancel_saves_and_resume_goes_on(make_studio: MakeStudio, photos: list[Path]) -> None:
     studio = make_studio(pause_s=0.02)
     id = enqueue(studio, photos, 60)
@@ -211,6 +240,18 @@ def test_a_job_keeps_the_photos_it_was_started_with(make_studio: MakeStudio, pho
     before = {path.name: path.read_bytes() for path in kept.iterdir()}
     studio.subjects.remove_photo(subject, "02.jpg")
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before and len(before) == 3
+
+
+def test_trainings_are_numbered_within_their_subject(make_studio: MakeStudio, photos: list[Path]) -> None:
+    studio = make_studio(start=False)
+    first, other = enqueue(studio, photos, noun="duck"), enqueue(studio, photos, noun="cat")
+    subject = studio.jobs.get(first).subject_id
+    studio.jobs.cancel(first)
+    again = studio.jobs.enqueue(subject, "quick", {"adapter.rank": 3})
+    assert (studio.jobs.get(first).ordinal, studio.jobs.get(other).ordinal, again.ordinal) == (1, 1, 2)
+    assert again.changed == ("adapter.rank",)
+    studio.jobs.remove(first)
+    assert studio.jobs.get(again.id).ordinal == 2, "it keeps its number"
 
 
 def test_remove_forgets_a_job(make_studio: MakeStudio, photos: list[Path]) -> None:

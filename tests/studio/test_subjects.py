@@ -83,6 +83,7 @@ def test_the_number_of_photos_is_checked(studio: Studio, photos: list[Path], cou
     [
         ("", "  ", "sks", "class noun is missing"),
         ("", "d" * 61, "sks", "at most 60"),
+        ("", "my very old green duck", "sks", "at most 4 are taken, got 5.*toy robot"),
         ("n" * 61, "duck", "sks", "at most 60"),
         ("Rex\x00", "duck", "sks", "plain letters"),
         ("Rex\u202egpj", "duck", "sks", "plain letters"),

@@ -18,10 +18,11 @@ from dora_diffusion.config import DataConfig, ModelConfig, RunConfig, TrainConfi
 from dora_diffusion.config.files import dump_yaml
 from dora_diffusion.formats import load_adapter
 from dora_diffusion.studio import job_files, process, trainer
+from dora_diffusion.studio.board import _images_drawn
 from dora_diffusion.studio.likeness import class_pictures
 from dora_diffusion.studio.studio import Studio
 from dora_diffusion.training import run as training_run
-from dora_diffusion.training.events import PreviewReady, RunStarted, Saved, Saving, StepDone
+from dora_diffusion.training.events import ClassImages, PreviewReady, RunStarted, Saved, Saving, StepDone
 
 
 def job(folder: Path, photos: Path, steps: int, **run: Any) -> Path:
@@ -203,6 +204,18 @@ def test_the_adapter_is_kept_before_the_checkpoint_is_there(tmp_path: Path) -> N
     told.keeper(StepDone(50, 50, 0.1, 0.1, None, 1e-4, 12.34, 0.0))
     told.keeper(Saved(50, tmp_path))
     assert told.said["state"] == "saving" and told.said["step_ms"] == 12.3
+
+
+def test_the_time_for_class_images_is_told_of_those_that_it_drew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, now = Told(tmp_path, TrainConfig()), [100.0]
+    monkeypatch.setattr(trainer.time, "monotonic", lambda: now[0])
+    told.keeper(ClassImages(4, 12))  # those were there
+    now[0] += 6
+    told.keeper(ClassImages(8, 12))
+    assert told.said["images_drawn"] == {"count": 4, "seconds": 6.0}
+    assert _images_drawn(told.said) == (4, 6.0) and _images_drawn({}) == (0, 0.0)
 
 
 def test_the_time_left_counts_the_previews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dora_diffusion.studio.ui.html import button, picture
+from dora_diffusion.studio.ui.html import button, likeness_words, picture
 from dora_diffusion.studio.ui.panel import SIGNS
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _when(jobs: "list[Job]") -> str:
 
 def _likeness(jobs: "list[Job]") -> str:
     likeness = next((job.likeness for job in jobs if job.likeness is not None), None)
-    return "" if likeness is None else f"likeness {likeness:.0%}"
+    return "" if likeness is None else f"likeness {likeness_words(likeness)}"
 
 
 def _pager(page: int, pages: int, count: int) -> str:

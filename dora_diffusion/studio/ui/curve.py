@@ -33,18 +33,20 @@ def likeness_curve(likeness: Points, max_train_steps: int, best_step: int | None
     """SVG of (step, likeness) over 0 … ``max_train_steps``, 0 % and 100 % as the axis; the best step is marked.
 
     Empty without a point. Shapes: likeness is in order of steps; 0 is what the base draws, 1 is as alike as the photos
-    are to each other, and a value may lie outside of both.
+    are to each other, and a value may lie outside of both: one below lengthens the axis,
+    one above is shown at its end.
     """
     if not likeness:
         return ""
-    values = [value for _, value in likeness]
-    axes = _Axes(min(0.0, *values), max(1.0, *values), max(max_train_steps, likeness[-1][0], 1))
-    dots = "".join(f'<circle r="3.5" {axes.place(step, value, "cx", "cy")}/>' for step, value in likeness)
-    best = next(((step, value) for step, value in likeness if step == best_step), None)
+    shown = [(step, min(1.0, value)) for step, value in likeness]
+    values = [value for _, value in shown]
+    axes = _Axes(min(0.0, *values), 1.0, max(max_train_steps, shown[-1][0], 1))
+    dots = "".join(f'<circle r="3.5" {axes.place(step, value, "cx", "cy")}/>' for step, value in shown)
+    best = next(((step, value) for step, value in shown if step == best_step), None)
     ring = f'<circle class="best" r="7" {axes.place(*best, "cx", "cy")}/>' if best else ""
     told = f" Most like your photos: step {best[0]} with {best[1]:.0%}." if best else ""
     label = f"Likeness at {len(values)} steps, now {values[-1]:.0%}.{told}"
-    line = f'<polyline class="mean" points="{axes.line(likeness)}"/>'
+    line = f'<polyline class="mean" points="{axes.line(shown)}"/>'
     return _svg("likeness-curve", label, axes.drawn("{:.0%}") + line + dots + ring)
 
 

@@ -76,6 +76,13 @@ def whole(said: str | None) -> int | None:
     return int(said)
 
 
+def likeness_words(likeness: float) -> str:
+    """A likeness as people read it: "71%", and never more than all of it, though a picture may lie nearer to the photos
+    than they lie to each other.
+    """
+    return f"{min(1.0, likeness):.0%}"
+
+
 def picture(path: Path, alt: str) -> str:
     """HTML of a picture in the media folder."""
     return f'<img src="{escape(link_to(path))}" alt="{escape(alt)}" loading="lazy">'

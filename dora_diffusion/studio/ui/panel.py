@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dora_diffusion.studio.ui.html import button, picture
+from dora_diffusion.studio.ui.html import button, likeness_words, picture
 
 if TYPE_CHECKING:
     from dora_diffusion.studio.jobs import Job, Preview
@@ -40,6 +40,11 @@ ADVICE = {
 }
 CLASS_IMAGES = "Class images are pictures of other things of its kind, so that the model does not forget those."
 NO_NEWS_S = 120.0
+
+
+def training(job: "Job") -> str:
+    """What people call a training, beside its subject's name; its id is for programs."""
+    return f"training {job.ordinal}"
 
 
 def headline(job: "Job", name: str) -> str:
@@ -82,7 +87,7 @@ def numbers(job: "Job", prefix: str) -> str:
     if job.loss is not None:
         words.append(f"loss {job.loss:.4f}")
     if job.likeness is not None:
-        words.append(f"likeness {job.likeness:.0%}")
+        words.append(f"likeness {likeness_words(job.likeness)}")
     if job.state == "running":
         words.append("measuring the time" if job.seconds_left is None else f"{time_left(job.seconds_left)} left")
     if job.memory_gib is not None and job.is_active:

@@ -8,6 +8,7 @@ import gradio as gr
 from dora_diffusion.errors import StudioError
 from dora_diffusion.studio.ui import panel
 from dora_diffusion.studio.ui.curve import likeness_curve, loss_curve
+from dora_diffusion.studio.ui.first_run import first_run_html
 from dora_diffusion.studio.ui.header import do
 from dora_diffusion.studio.ui.html import asked, button, whole
 from dora_diffusion.studio.ui.html import panel as html_panel
@@ -42,7 +43,7 @@ def build_progress(studio: "Studio", shared: Shared) -> None:
     def look(subject_id: str) -> tuple[Any, ...]:
         subject = find(studio, subject_id)
         if subject is None:
-            return EMPTY, "", "", "", gr.Accordion(visible=False), ""
+            return EMPTY + first_run_html(studio), "", "", "", gr.Accordion(visible=False), ""
         job = next(iter(studio.jobs.of_subject(subject.id)), None)
         if job is None:
             return draft_html(subject), "", "", "", gr.Accordion(visible=False), ""

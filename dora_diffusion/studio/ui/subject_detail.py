@@ -12,8 +12,8 @@ from dora_diffusion.studio.observe import ENDED
 from dora_diffusion.studio.ui.cards import WORDS
 from dora_diffusion.studio.ui.choices import checkpoints
 from dora_diffusion.studio.ui.curve import likeness_curve, loss_curve
-from dora_diffusion.studio.ui.html import button, picture
-from dora_diffusion.studio.ui.panel import SIGNS, actions, failure_box, preview_strip, sentence
+from dora_diffusion.studio.ui.html import button, likeness_words, picture
+from dora_diffusion.studio.ui.panel import SIGNS, actions, failure_box, preview_strip, sentence, training
 from dora_diffusion.studio.ui.tables import table
 
 if TYPE_CHECKING:
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from dora_diffusion.studio.subjects import Subject
 
 SHOWN_JOBS = 20
-# The settings that people ask for first; besides them those that differ from the preset's.
+# The settings that people ask for first; besides them those that were changed.
 _ALWAYS = ("adapter.kind", "adapter.rank", "optim.learning_rate", "run.max_train_steps", "data.resolution", "run.seed")
-_NEVER = ("data.instance_data_dir", "run.output_dir", "run.logging_dir", "data.class_noun", "data.trigger")
 
 
 def detail_html(studio: "Studio", subject: "Subject", asks: str = "") -> str:
@@ -102,11 +101,12 @@ def _used(subject: "Subject", found: "list[tuple[Job, int]]") -> tuple[str, int]
 
 
 def _checkpoint(job: "Job", step: int, likeness: float | None, is_used: bool) -> str:
-    use = button("Use this one", "use", "", f"Step {step} of {job.id}", job=job.id, step=str(step))
+    use = button("Use this one", "use", "", f"Step {step} of {training(job)}", job=job.id, step=str(step))
     best = " ★ best" if step == job.best_step else ""
     return (
-        f'<tr data-step="{step}" data-used="{str(is_used).lower()}"><td>{escape(job.id)}</td><td>{step}{best}</td>'
-        f"<td>{'' if likeness is None else f'{likeness:.0%}'}</td>"
+        f'<tr data-step="{step}" data-used="{str(is_used).lower()}" data-job="{escape(job.id)}">'
+        f"<td>{sentence(training(job))}</td><td>{step}{best}</td>"
+        f"<td>{'' if likeness is None else likeness_words(likeness)}</td>"
         f"<td>{'✓ in use' if is_used else use}</td></tr>"
     )
 
@@ -128,7 +128,7 @@ def _training(job: "Job", asks: bool) -> str:
     return (
         f'<li data-job="{escape(job.id)}" data-state="{job.state}"><p>'
         f'<span aria-hidden="true">{SIGNS[job.state]}</span> '
-        f"<b>{escape(job.id)}</b> {words}</p>{said}{failure_box(job)}{buttons}{_removal(job, asks)}</li>"
+        f"<b>{sentence(training(job))}</b> {words}</p>{said}{failure_box(job)}{buttons}{_removal(job, asks)}</li>"
     )
 
 
@@ -137,9 +137,9 @@ def _removal(job: "Job", asks: bool) -> str:
     if job.state not in ENDED:
         return ""
     if not asks:
-        remove = button("Remove", "remove", "link", f"Remove {job.id} and its checkpoints", job=job.id)
+        remove = button("Remove", "remove", "link", f"Remove {training(job)} and its checkpoints", job=job.id)
         return f'<p class="acts">{remove}</p>'
-    sure = button("Remove it", "remove-yes", "stop", f"Remove {job.id} and its checkpoints for good", job=job.id)
+    sure = button("Remove it", "remove-yes", "stop", f"Remove {training(job)} and its checkpoints for good", job=job.id)
     return f'<p class="acts">Its checkpoints go with it. {sure}{button("Keep it", "keep", job=job.id)}</p>'
 
 
@@ -149,14 +149,16 @@ def _settings(studio: "Studio", job: "Job") -> str:
     except (ConfigError, OSError):
         return ""
     usual = TrainConfig(preset=config.preset) if config.preset else TrainConfig()
+    # What the studio sets itself (folders, previews, how often it saves) is nothing that anybody changed.
+    changed = {name for name in job.changed if value_at(config, name) != value_at(usual, name)}
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(_said(value_at(config, name)))}</td>'
-        f"<td>{'' if value_at(config, name) == value_at(usual, name) else 'changed'}</td></tr>"
+        f"<td>{'changed' if name in changed else ''}</td></tr>"
         for name, _ in walk(TrainConfig)
-        if name not in _NEVER and (name in _ALWAYS or value_at(config, name) != value_at(usual, name))
+        if name in _ALWAYS or name in changed
     )
     headers = ("Setting", "Value", "Against the preset")
-    return f"<h3>Settings of {escape(job.id)}</h3>" + table("subject-settings", "Settings", headers, rows)
+    return f"<h3>Settings of {training(job)}</h3>" + table("subject-settings", "Settings", headers, rows)
 
 
 def _said(value: object) -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from dora_diffusion.errors import DoraError
+from dora_diffusion.errors import DoraError, StudioError
+from dora_diffusion.studio.intake import check_noun
 from dora_diffusion.studio.ui.advanced import build_advanced, read
 from dora_diffusion.studio.ui.models import build_models, choices
 from dora_diffusion.studio.ui.photos import build_photos
@@ -228,13 +229,14 @@ def cost_html(words: str, fits: bool) -> str:
 
 
 def cost_of(studio: "Studio", subject_id: str, quality: str, overrides: dict[str, Any]) -> tuple[str, bool]:
-    """In words what a training takes, and whether its memory suffices."""
+    """In words what a training takes, as far as that is known, and whether its memory suffices."""
     try:
-        estimate = studio.estimates.of(studio.jobs.config(subject_id, quality, overrides))
+        config = studio.jobs.config(subject_id, quality, overrides)
+        estimate = studio.estimates.of(config)
     except DoraError:
         return "", True
     if estimate is None:
-        return "being measured", True
+        return "being measured" if studio.estimates.is_measuring(config) else "", True
     return estimate.words, estimate.fits
 
 
@@ -269,7 +271,13 @@ def what_is_missing(studio: "Studio", subject: "Subject | None", noun: str) -> s
     """What a training cannot begin without, in words; empty when all is there."""
     if subject is None or not studio.subjects.photos(subject.id):
         return NO_PHOTOS
-    return "" if noun and noun.strip() else WHAT
+    if not noun or not noun.strip():
+        return WHAT
+    try:
+        check_noun(noun)
+    except StudioError as error:
+        return str(error)
+    return ""
 
 
 def fault_html(words: str) -> str:

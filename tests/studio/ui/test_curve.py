@@ -55,5 +55,11 @@ def test_likeness_outside_of_both_stays_in_the_picture(value: float) -> None:
     assert all(12 <= y <= 144 for _, y in points(svg, "mean"))
 
 
+def test_no_likeness_is_more_than_all_of_it() -> None:
+    svg = likeness_curve([(0, 0.5), (50, 1.01), (100, 1.3)], 100, best_step=100)
+    assert points(svg, "mean")[1:] == [(304.0, 12.0), (546.0, 12.0)]
+    assert ">100%</text>" in svg and "now 100%" in svg and "step 100 with 100%" in svg
+
+
 def test_no_likeness_no_curve() -> None:
     assert likeness_curve([], 100) == ""

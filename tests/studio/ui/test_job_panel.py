@@ -14,7 +14,7 @@ from dora_diffusion.studio.observe import State
 
 pytest.importorskip("gradio")
 
-from dora_diffusion.studio.ui import header, panel, photos, progress  # noqa: E402 - after the check for gradio
+from dora_diffusion.studio.ui import cards, header, panel, photos, progress, subject_detail, teach  # noqa: E402 - after the check for gradio
 
 EVIL = '<img src=x onerror="steal()">'
 FAILURE = Failure("out_of_memory", EVIL, (Remedy("smaller", f"Retry {EVIL}"), Remedy("checkpointing", "Save memory")))
@@ -31,6 +31,30 @@ def test_a_running_training() -> None:
     assert 'style="width:40.0%"' in html
     assert "Step 120 of 300 · loss 0.1234 · likeness 71% · 2 min left · 1.4 GiB" in text(html)
     assert 'data-do="cancel"' in html and 'data-do="resume"' not in html
+
+
+def test_what_a_quality_costs_is_said_when_it_is_known_or_will_be(tmp_path: Path) -> None:
+    studio = FakeStudio(tmp_path)
+    made = studio.subjects.create_from_sample("teapot").id
+    labels = [label for label, _ in teach.qualities_of(studio, made, "toybox")]
+    assert labels[0] == "Quick, 120 steps (about 2 min, 1.4 GiB of 24 GiB)"
+    studio.estimates.told, studio.estimates.measures = None, True
+    assert teach.qualities_of(studio, made, "toybox")[0][0] == "Quick, 120 steps (being measured)"
+    studio.estimates.measures = False
+    assert teach.qualities_of(studio, made, "toybox")[0][0] == "Quick, 120 steps", "no promise while nothing measures"
+
+
+def test_no_likeness_is_more_than_all_of_it(tmp_path: Path) -> None:
+    above = a_job(likeness=1.013)
+    assert "likeness 100%" in text(progress.job_html(above, "Rex"))
+    assert "likeness 100%" in text(header.strip_html([above], lambda _: "Rex"))
+    studio = FakeStudio(tmp_path)
+    made = studio.subjects.create_from_sample("teapot")
+    studio.jobs.put(replace(above, subject_id=made.id, state="done"))
+    studio.jobs.steps, studio.jobs.alike = [100], [(100, 1.2)]
+    assert "likeness 100%" in cards.cards_html(studio, cards.Sizes(studio), made.id, 0)
+    detail = subject_detail.detail_html(studio, made)
+    assert ">100%</td>" in detail and "101%" not in detail and "120%" not in detail
 
 
 def test_what_is_heard_begins_with_what_is_seen() -> None:

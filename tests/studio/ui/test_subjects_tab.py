@@ -2,6 +2,7 @@
 
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -80,9 +81,11 @@ def test_many_subjects_come_in_pages(actions: SubjectActions, studio: Any) -> No
 
 def test_one_in_full(actions: SubjectActions, studio: Any) -> None:
     trained_teapot(studio, SAMPLES)
+    studio.jobs.put(replace(studio.jobs.get("job-1"), ordinal=2, changed=("adapter.rank", "optim.optimizer")))
     folder = studio.home.path_of("job", "job-1")
     folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text("preset: toybox-quick\nadapter:\n  rank: 3\n")
+    own = "run:\n  checkpointing_steps: 50\n  max_train_steps: 300\n"  # what the studio sets itself
+    (folder / "config.yaml").write_text(f"preset: toybox-quick\nadapter:\n  rank: 3\n{own}")
     html, change = actions.detail("teapot-1")
     assert change.visible
     assert html.count("<svg") == 2 and html.count('alt="photo ') == 5
@@ -90,6 +93,10 @@ def test_one_in_full(actions: SubjectActions, studio: Any) -> None:
     assert (
         "61%" in html and "100 ★ best" in html and re.search(r"adapter\.rank</th><td[^>]*>3</td><td[^>]*>changed", html)
     )
+    assert html.count(">changed<") == 1 and "checkpointing_steps" not in html, "only what somebody changed"
+    assert "optim.optimizer" not in html, "given, and the same as before"
+    assert "<b>Training 2</b>" in html and "Settings of training 2" in html and "Remove training 2" in html
+    assert not re.search(r">[^<]*job-\d[^<]*<", html) and "job-1" not in "".join(re.findall('aria-label="[^"]*"', html))
     actions.press_detail("teapot-1", pressed(do="use", job="job-1", step="200"))
     assert studio.subjects.get("teapot-1").chosen_step == 200
     html, _ = actions.detail("teapot-1")
