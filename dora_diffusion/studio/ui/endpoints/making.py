@@ -43,13 +43,16 @@ class MakingEndpoints:
         """
         return [picture.order for picture in self.studio.pictures.history(subject, limit, offset)]
 
-    def formats(self) -> list[FormatNote]:
+    def formats(self, subject: str | None = None) -> list[FormatNote]:
         """The formats of export.
 
+        Args:
+            subject: its id: programs that are not right on its base are left out; null tells of the published models.
+
         Returns:
-            name, what it is, the programs that read it right, and what it does not carry.
+            name, what it is, the programs that read it right (there may be none), and what it does not carry.
         """
-        return self.studio.exports.formats()
+        return self.studio.exports.formats(subject)
 
     def generate(
         self,
