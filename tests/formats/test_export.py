@@ -272,6 +272,7 @@ def test_an_export_of_ours_gives_way_to_the_next(run: Path, tmp_path: Path) -> N
         export(ExportConfig(adapter=run, format=name, output=tmp_path / "x.safetensors"))
     with safe_open(tmp_path / "x.safetensors", "pt") as file:
         assert any(key.startswith("lora_unet_") for key in file.keys())  # noqa: SIM118 - safe_open is not a dict
+    (tmp_path / "folder").mkdir()  # by the user, to write into
     for _ in range(2):
         export(ExportConfig(adapter=run, format="peft", output=tmp_path / "folder"))
 
