@@ -118,7 +118,7 @@ def make_thumb(photo: Path, thumb: Path) -> None:
 
 
 def slug(words: str) -> str:
-    """``words`` as the beginning of an id and of files' names: lower-case letters, digits and single dashes, at most 48.
+    """``words`` as the beginning of an id and of a file name: lower-case letters, digits and single dashes, at most 48.
 
     Letters lose their marks: without that, a word would lose the letters.
     """
