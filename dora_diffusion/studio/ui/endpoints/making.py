@@ -6,7 +6,7 @@ import gradio as gr
 from pydantic import Field
 
 from dora_diffusion.studio.comparisons import Mode
-from dora_diffusion.studio.exports import FormatNote
+from dora_diffusion.studio.exports import MAX_RANK, FormatNote
 from dora_diffusion.studio.orders import Order
 from dora_diffusion.studio.ui.endpoints.answers import ExportDetails, GridDetails, export_details, file
 from dora_diffusion.studio.ui.endpoints.boundary import Limit, Offset, Step
@@ -165,7 +165,7 @@ class MakingEndpoints:
         format: str,
         precision: Literal["fp32", "fp16", "bf16"] = "fp32",
         strength: float = 1.0,
-        rank: Annotated[int, Field(ge=1, le=1024)] | None = None,
+        rank: Annotated[int, Field(ge=1, le=MAX_RANK)] | None = None,
         job: str | None = None,
         step: Step | None = None,
     ) -> tuple[gr.FileData, ExportDetails]:
