@@ -224,12 +224,24 @@ def hush_libraries() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
+class StopAsked(threading.Event):
+    """Set by a signal that asks the process to stop; ``number`` is the signal's."""
+
+    number = int(signal.SIGTERM)  # where another process of the same run was asked
+
+    @property
+    def status(self) -> int:
+        """The exit status that shells know: ``train && generate`` does not go on with what is half done."""
+        return 128 + self.number
+
+
 @contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
+def stop_on_signals() -> Iterator[StopAsked]:
     """An event that the first SIGINT or SIGTERM sets; the second ends the process at once. Restored on the way out."""
-    stop = threading.Event()
+    stop = StopAsked()
 
     def ask(number: int, frame: FrameType | None) -> None:
+        stop.number = number
         stop.set()
         print("\nStopping: the run is saved first. Once more to end it at once.", file=sys.stderr)
         signal.signal(number, signal.SIG_DFL)

@@ -34,7 +34,7 @@ _PIPE_CLOSED = 141  # what a shell reports for a program that SIGPIPE ended
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 2 for a user's mistake, 1 for anything else."""
+    """Run one command and return its exit status: 0, 2 for a user's mistake, 128 + n after signal n, else 1."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from dora_diffusion.cli.parse import parse
+from dora_diffusion.cli.parse import parse, take_file
 from dora_diffusion.config import InspectConfig
 from dora_diffusion.errors import ConfigError, some_of
 
@@ -16,9 +16,7 @@ _ELSEWHERE = ("metadata", "layers", "readers", "readers_judged_on", "relative_ch
 
 def run(arguments: list[str]) -> int:
     """Read an adapter and print what it holds."""
-    places = [k for k, argument in enumerate(arguments) if not argument.startswith("-")]
-    path = arguments[places[0]] if places else None
-    flags = [argument for k, argument in enumerate(arguments) if k not in places[:1]]
+    path, flags = take_file(InspectConfig, arguments)
     config = parse(InspectConfig, flags, "inspect", takes="FILE")
     if path is None:
         raise ConfigError("Which file? dora-diffusion inspect FILE (a run folder or a .safetensors file).")

@@ -63,6 +63,17 @@ def parse(kind: type[Model], arguments: list[str], command: str, takes: str = "[
     return cast(Model, settings)
 
 
+def take_file(kind: type[BaseModel], arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The file that a command is about, wherever it stands among its flags, and the flags; None where there is none."""
+    valued = {f"--{name.rpartition('.')[2]}" for name, field in walk(kind) if field.annotation is not bool}
+    before = ["", *arguments]
+    for k, argument in enumerate(arguments):
+        flag, equals, _ = canonical(before[k])
+        if not argument.startswith("-") and (equals or flag not in valued):
+            return argument, [*arguments[:k], *arguments[k + 1 :]]
+    return None, arguments
+
+
 def _below_the_flags(kind: type[Model], arguments: list[str]) -> tuple[Model | None, list[str]]:
     """What the flags override, and the flags: the preset that one of them names, under a leading ``*.yaml``."""
     given: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from dora_diffusion.machine import is_first_process, stop_on_signals
 
 
 def run(arguments: list[str]) -> int:
-    """Parse and train; SIGINT and SIGTERM save a checkpoint and leave."""
+    """Parse and train. SIGINT and SIGTERM save a checkpoint and leave; the exit status is then 130 or 143."""
     config, notes = parse_command(arguments)
     return run_config(config, notes)
 
@@ -26,7 +26,11 @@ def parse_command(arguments: list[str]) -> tuple[TrainConfig, list[str]]:
 
 
 def run_config(config: TrainConfig, notes: Sequence[str] = ()) -> int:
-    """Train with the terminal's listeners; ``notes`` are told first."""
+    """Train with the terminal's listeners; ``notes`` are told first.
+
+    Returns:
+        0; 128 and the signal's number after a stop, though all is saved: the run has not come to its end.
+    """
     from dora_diffusion.training import train
     from dora_diffusion.training.events import Note
     from dora_diffusion.training.listeners import MetricsFile, ProgressBar, StatusFile, everyone
@@ -42,11 +46,11 @@ def run_config(config: TrainConfig, notes: Sequence[str] = ()) -> int:
         return 0
     with stop_on_signals() as stop:
         try:
-            train(config, everyone(bar, MetricsFile(folder), status), stop.is_set)
+            result = train(config, everyone(bar, MetricsFile(folder), status), stop.is_set)
         except Exception as error:
             known = isinstance(error, DoraError)
             status.failed(str(error) if known else f"The trainer broke ({type(error).__name__}); its log says where.")
             raise
         finally:
             bar.close()
-    return 0
+    return stop.status if result.stopped else 0

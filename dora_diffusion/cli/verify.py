@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dora_diffusion.cli.parse import parse
+from dora_diffusion.cli.parse import parse, take_file
 from dora_diffusion.config import VerifyConfig
 from dora_diffusion.errors import ConfigError
 
@@ -19,10 +19,10 @@ _USAGE = "dora-diffusion verify FILE --against RUN"
 
 def run(arguments: list[str]) -> int:
     """Print what each reader makes of a file. Returns 2 if none of those asked reads it right, else 0."""
-    path, flags = (arguments[0], arguments[1:]) if arguments and not arguments[0].startswith("-") else (None, arguments)
+    path, flags = take_file(VerifyConfig, arguments)
     config = parse(VerifyConfig, flags, "verify", takes="FILE")
     if path is None:
-        raise ConfigError(f"Which file? It comes first: {_USAGE}.")
+        raise ConfigError(f"Which file? {_USAGE}.")
     if config.against is None:
         raise ConfigError(f"Against what? Give the run it was made from: {_USAGE}.")
     if config.picture and config.reader is None:

@@ -16,6 +16,7 @@ from dora_diffusion.errors import ConfigError
 from dora_diffusion.formats.adapters_on_disk import SETTINGS_NAME, WEIGHTS_NAME, load_adapter
 from dora_diffusion.formats.approximation import rule_of, told
 from dora_diffusion.formats.base_weights import BaseByName, weights_for
+from dora_diffusion.formats.earlier import check_replaceable
 from dora_diffusion.formats.format import Base, Format, Precision
 from dora_diffusion.formats.rounding import BOUNDS
 from dora_diffusion.formats.verify import Verification, write_proved
@@ -36,7 +37,8 @@ def export(config: ExportConfig, on_proved: OnProved | None = None) -> Path:
         on_proved: told what each reader that the format is for makes of the file.
 
     Raises:
-        ConfigError: no adapter was given, the output is not what the format writes, or its base is not known.
+        ConfigError: no adapter was given, the output is not what the format writes or is there and is no export of
+            ours, or its base is not known.
         FormatError, AdapterError, ModelError, MachineError: adapter or base cannot be read or do not fit, a reader
             would make other weights of the file, or it cannot be written.
     """
@@ -99,7 +101,12 @@ def is_within(state: AdapterState, rule: RankRule) -> bool:
 
 
 def check_output(output: Path, format_: Format, adapters: Sequence[Path] = ()) -> None:
-    """Raises: ConfigError: the output is not what the format writes, or is one of the ``adapters`` it is made from."""
+    """Before anything is computed.
+
+    Raises:
+        ConfigError: the output is not what the format writes, is one of the ``adapters`` it is made from, or is there
+            and is no export of ours.
+    """
     sources = {path.resolve() for path in adapters} | {(path / WEIGHTS_NAME).resolve() for path in adapters}
     if output.resolve() in sources:
         raise ConfigError(f"{output} is the adapter itself, which would be gone; give another --output.")
@@ -107,3 +114,4 @@ def check_output(output: Path, format_: Format, adapters: Sequence[Path] = ()) -
         raise ConfigError(f"The output is a {format_.suffix} file, got {output}.")
     if not format_.suffix and output.suffix:
         raise ConfigError(f"The output of {format_.name} is a folder, without an ending; got {output}.")
+    check_replaceable(output)

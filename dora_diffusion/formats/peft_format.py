@@ -52,7 +52,7 @@ class PeftFormat:
 
     def write(self, state: AdapterState, path: Path, base: Base | None = None, precision: Precision = "fp32") -> None:
         """Write the folders beside ``path`` and rename them to it. Raises: FormatError, ConfigError, MachineError."""
-        if path.exists() and not is_peft_folder(path):
+        if path.exists() and not is_peft_folder(path) and not is_empty_folder(path):
             raise ConfigError(f"{path} is there and is no folder of PEFT's; give another --output.")
         fresh = path.with_name(f".{path.name}.writing")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -146,6 +146,11 @@ def _config(state: AdapterState, layers: dict[str, LayerState]) -> dict[str, Any
 def is_peft_folder(path: Path) -> bool:
     """Whether a folder is one PEFT component, or holds some."""
     return any((folder / CONFIG).is_file() for folder in (path, *(path / component for component in COMPONENTS)))
+
+
+def is_empty_folder(path: Path) -> bool:
+    """Whether a folder is there that nothing lies in: somebody made it to write into."""
+    return path.is_dir() and not any(path.iterdir())
 
 
 def read_folder(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

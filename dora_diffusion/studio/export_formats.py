@@ -39,6 +39,7 @@ class FormatNote:
 
 MERGED_FOLDER, MERGED_FILE = "merged", "merged_checkpoint"
 MERGED = (MERGED_FOLDER, MERGED_FILE)
+ONE_FILE = "one-file checkpoint"  # what reads a MERGED_FILE back: its layout, and no program's rules
 
 # docs/compatibility.md has the measurements behind each.
 FORMATS_IN_WORDS = (

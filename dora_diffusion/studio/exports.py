@@ -7,7 +7,8 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,39 +131,26 @@ class Exports:
         base = self._lookup.base_of(subject, job_id)
         adapter = self._lookup.adapter(subject, job_id, step)
         self._database.check_writable()
-        self._sweep()
-        draft = self._home.tmp / f"exporting-{secrets.token_hex(6)}"
-        draft.mkdir(parents=True)
-        notes: list[str] = []
-
-        def listen(event: Mapping[str, Any]) -> None:
-            if event["event"] == "warning":
-                notes.append(plain(event["text"].replace(f"{draft}/", "")))
-            if event["event"] == "note" and on_note is not None:
-                on_note(event["text"])
-
         began = time.time()
-        arguments = {
-            "adapter": str(adapter),
-            "base": base,
-            "format": format,
-            "precision": precision,
-            "strength": strength,
-            "rank": rank,
-            "folder": str(draft),
-            "stem": f"{slug(subject.name)}-{format}",
-        }
-        try:
-            made = self._workshop.call("export", arguments, listen, stop)
+        asked = {"format": format, "precision": precision, "rank": rank}
+        with self._draft() as draft:
+            notes: list[str] = []
+            arguments = {
+                **asked,
+                "adapter": str(adapter),
+                "base": base,
+                "strength": strength,
+                "folder": str(draft),
+                "stem": f"{slug(subject.name)}-{format}",
+            }
+            made = self._workshop.call("export", arguments, _listener(draft, notes, on_note), stop)
             row = {
+                **asked,
                 "subject_id": subject.id,
                 "job_id": job_id,
                 "step": step,
                 "created": began,
-                "format": format,
-                "precision": precision,
                 "strength": strength if format in MERGED else None,
-                "rank": rank,
                 "size": made["size"],
                 "sha256": made["sha256"],
                 "verdicts": json.dumps(made["verdicts"]),
@@ -170,12 +158,6 @@ class Exports:
                 "note": " ".join(dict.fromkeys(notes)),
             }
             return self.get(self._keep(draft, made["file"], row))
-        except StudioError as error:
-            raise type(error)(plain(str(error).replace(f"{draft}/", ""))) from None
-        except OSError as error:
-            raise StudioError(f"The export cannot be written: {error.strerror or error}. Free some space.") from None
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
     def list(self, subject_id: str | None = None) -> "list[Export]":
         """The newest first."""
@@ -205,6 +187,21 @@ class Exports:
             connection.execute("delete from exports where number = ?", [int(export.id.rpartition("-")[2])])
         shutil.rmtree(self._home.path_of("export", export.id), ignore_errors=True)
 
+    @contextmanager
+    def _draft(self) -> Iterator[Path]:
+        """An empty folder to export into, gone afterwards; what is refused meanwhile is told in the words of a page."""
+        self._sweep()
+        draft = self._home.tmp / f"exporting-{secrets.token_hex(6)}"
+        try:
+            draft.mkdir(parents=True)
+            yield draft
+        except StudioError as error:
+            raise type(error)(plain(str(error).replace(f"{draft}/", ""))) from None
+        except OSError as error:
+            raise StudioError(f"The export cannot be written: {error.strerror or error}. Free some space.") from None
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
     def _keep(self, draft: Path, file: str, row: Mapping[str, Any]) -> str:
         """Give what was made its id, its place and its row, together or not at all."""
         columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
@@ -233,6 +230,20 @@ class Exports:
             for name in ("subject_id", "format", "precision", "created", "size", "sha256", "seconds", "note")
         }
         return Export(id=f"export-{row['number']}", path=path, verdicts=verdicts, **same)
+
+
+def _listener(
+    draft: Path, notes: list[str], on_note: Callable[[str], None] | None
+) -> Callable[[Mapping[str, Any]], None]:
+    """What hears of an export as it is made: warnings become ``notes`` of the result, the others go to ``on_note``."""
+
+    def listen(event: Mapping[str, Any]) -> None:
+        if event["event"] == "warning":
+            notes.append(plain(event["text"].replace(f"{draft}/", "")))
+        if event["event"] == "note" and on_note is not None:
+            on_note(event["text"])
+
+    return listen
 
 
 def plain(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,14 @@ def make_thumb(photo: Path, thumb: Path) -> None:
 
 
 def slug(words: str) -> str:
-    """``words`` as the beginning of a subject's id: lower-case letters, digits and single dashes, at most 48."""
-    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")[:48].strip("-") or "subject"
+    """``words`` as the beginning of an id and of a file name: lower-case letters, digits and single dashes, at most 48.
+
+    Letters lose their marks: without that, a word would lose the letters.
+    """
+    bare = "".join(
+        letter for letter in unicodedata.normalize("NFKD", words.casefold()) if not unicodedata.combining(letter)
+    )
+    return re.sub(r"[^a-z0-9]+", "-", bare).strip("-")[:48].strip("-") or "subject"
 
 
 def _store(path: Path, folder: Path, number: int, pixels_left: int) -> Stored:

@@ -165,7 +165,7 @@ def _keep_attention(parts: Assembly, config: TrainConfig) -> None:
 
 
 def _stopped_early(folder: RunFolder, tell: OnEvent) -> TrainResult:
-    tell(Note("Stopped before the first step; the class images made so far are kept."))
+    tell(Note("Stopped before the first step; the class images made so far are kept (the same command goes on)."))
     return TrainResult(folder.path, folder.path / WEIGHTS_NAME, folder.steps_done(), True, float("nan"))
 
 

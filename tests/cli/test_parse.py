@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from dora_diffusion.cli.aliases import REFUSED, REPLACED, apply_aliases
-from dora_diffusion.cli.parse import parse
+from dora_diffusion.cli.parse import parse, take_file
 from dora_diffusion.config import (
     AppConfig,
     CombineConfig,
@@ -222,3 +222,19 @@ def test_several_adapters_and_a_file_are_told_too() -> None:
     for kind, command in ((InspectConfig, "inspect"), (VerifyConfig, "verify")):
         with pytest.raises(ConfigError, match=f"The file comes first, without a flag: dora-diffusion {command} FILE"):
             parse(kind, ["--adapter", "run"], command, takes="FILE")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["my file", "--json", "--against", "run"],
+        ["--against", "run", "my file", "--json"],
+        ["--json", "--against=run", "my file"],
+        ["--json", "my file", "--against", "run"],
+    ],
+)
+def test_a_file_stands_anywhere_among_the_flags(arguments: list[str]) -> None:
+    path, flags = take_file(VerifyConfig, arguments)
+    config = parse(VerifyConfig, flags, "verify", takes="FILE")
+    assert (path, config.against, config.as_json) == ("my file", Path("run"), True)
+    assert take_file(VerifyConfig, ["--against", "run"]) == (None, ["--against", "run"])

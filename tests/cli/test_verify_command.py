@@ -110,8 +110,8 @@ def test_the_base_may_be_named_and_must_be_the_runs(folder: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "Which file? It comes first"),
-        (["--against", "run"], "Which file? It comes first"),
+        ([], "Which file? dora-diffusion verify FILE --against RUN."),
+        (["--against", "run"], "Which file? dora-diffusion verify FILE --against RUN."),
         (["file.safetensors"], "Against what?"),
         (["file.safetensors", "--against", "run", "--picture"], "name it with --reader"),
         (["file.safetensors", "--against", "run", "--reader", "comfy"], "Did you mean 'comfyui'?"),

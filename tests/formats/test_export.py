@@ -4,7 +4,9 @@ import hashlib
 import json
 import logging
 import struct
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -260,3 +262,52 @@ def test_a_full_change_gets_the_ranks_that_lora_has_by_default(run: Path, tmp_pa
     export(ExportConfig(adapter=run, format="diff", output=tmp_path / "diff.safetensors"))
     convert_file(ConvertConfig(adapter=tmp_path / "diff.safetensors", format="lora", output=tmp_path / "l.safetensors"))
     assert max(layer.rank for layer in load_adapter(tmp_path / "l.safetensors").layers.values()) == 32
+
+
+# ------------------------------------------------------------------------------------ what lies there already
+
+
+def test_an_export_of_ours_gives_way_to_the_next(run: Path, tmp_path: Path) -> None:
+    for name in ("comfyui", "kohya", "kohya"):
+        export(ExportConfig(adapter=run, format=name, output=tmp_path / "x.safetensors"))
+    with safe_open(tmp_path / "x.safetensors", "pt") as file:
+        assert any(key.startswith("lora_unet_") for key in file.keys())  # noqa: SIM118 - safe_open is not a dict
+    (tmp_path / "folder").mkdir()  # by the user, to write into
+    for _ in range(2):
+        export(ExportConfig(adapter=run, format="peft", output=tmp_path / "folder"))
+
+
+@pytest.mark.parametrize("content", ["another tool's", "no safetensors"])
+@pytest.mark.parametrize("make", [export, convert_file])
+def test_what_is_no_export_of_ours_stays(make: Callable[..., Any], content: str, run: Path, tmp_path: Path) -> None:
+    output = tmp_path / "photos-of-my-life.safetensors"
+    if content == "another tool's":
+        save_file({"weight": torch.ones(3)}, output, {"dora_diffusion.merged": "{}"})
+    else:
+        output.write_bytes(b"years of work")
+    before = output.read_bytes()
+    config = (ExportConfig if make is export else ConvertConfig)(adapter=run, format="kohya", output=output)
+    with pytest.raises(ConfigError, match="of-my-life.safetensors is there and is no export of ours; give another --o"):
+        make(config)
+    assert output.read_bytes() == before
+
+
+def test_a_folder_of_pefts_own_stays(run: Path, tmp_path: Path) -> None:
+    output = export(ExportConfig(adapter=run, format="peft", output=tmp_path / "folder"))
+    weights = output / "unet" / "adapter_model.safetensors"
+    save_file(load_file(weights), weights, {"format": "pt"})  # as PEFT saves it, trained further
+    before = weights.read_bytes()
+    with pytest.raises(ConfigError, match="folder is there and is no export of ours"):
+        export(ExportConfig(adapter=run, format="peft", output=output))
+    assert weights.read_bytes() == before
+
+
+@pytest.mark.parametrize("place", [WEIGHTS_NAME, "checkpoint-5/adapter.safetensors"])
+def test_what_another_run_learned_stays(place: str, run: Path, state: AdapterState, tmp_path: Path) -> None:
+    output = tmp_path / "other" / place
+    DIFFUSERS.write(state, output)
+    (tmp_path / "other" / "config.yaml").write_text(RUN_SETTINGS)
+    before = output.read_bytes()
+    with pytest.raises(ConfigError, match="is what a run learned, which would be gone; give another --output"):
+        export(ExportConfig(adapter=run, format="kohya", output=output))
+    assert output.read_bytes() == before

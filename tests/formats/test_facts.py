@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from dora_diffusion.adapters import AdapterState, LayerState, merged_weights
 from dora_diffusion.cli import main
-from dora_diffusion.config import ExportConfig
+from dora_diffusion.config import ConvertConfig, ExportConfig
 from dora_diffusion.errors import AdapterError, ModelError
 from dora_diffusion.formats import export, load_adapter
 from dora_diffusion.formats.base_files import open_base
@@ -24,6 +25,7 @@ from dora_diffusion.formats.base_weights import BaseByName
 from dora_diffusion.formats.diffusers_format import DIFFUSERS
 from dora_diffusion.formats.facts import facts
 from dora_diffusion.formats.layouts import Axis, axis_of
+from dora_diffusion.formats.tools import convert_file
 from dora_diffusion.formats.verify import RIGHT, open_file, verify_against
 from dora_diffusion.registry import FORMATS, READERS
 
@@ -186,11 +188,27 @@ def test_what_is_wrong_and_what_to_export_instead(dora: Path, tmp_path: Path) ->
         verdicts["comfyui"],
     )
     assert "72 DoRA scales are filtered out" in verdicts["diffusers"]
-    assert verdicts["a1111"].endswith("56 magnitudes are divided by the norms of input columns); export --format lora")
+    assert "56 magnitudes are divided by the norms of input columns); --format lora would not be" in verdicts["a1111"]
     assert "it counts blocks as the published models do" in verdicts["a1111"]
     verdicts = facts(exported(dora, "dual", tmp_path))["readers"]
     assert verdicts["forge"].startswith("loads nothing: 72 keys match no layer")
     assert verdicts["lycoris"] == "reads nothing of it: its names are not known there; export --format kohya"
+
+
+def test_a_lora_is_advised_where_it_would_be_right(dora: Path, tmp_path: Path) -> None:
+    """A1111 finds no layer of a DoRA in diffusers' names; a LoRA of toybox it would find in part, of SD 1.x whole."""
+    lora = ConvertConfig(adapter=dora, format="lora", output=tmp_path / "lora.safetensors")
+    convert_file(lora)
+    (told,) = verify_against(open_file(lora.output), load_adapter(lora.output), BaseByName("toybox"), ["a1111"])
+    lost = len([layer for layer in told.layers if layer.expected and not layer.within])
+    verdicts = facts(dora)["readers"]
+    assert lost and verdicts["a1111"].endswith(
+        f"; --format lora would not be right there either: {lost} of 72 layers would not be found"
+    )
+    assert verdicts["sd_scripts"].endswith("; export --format lora")
+    assert facts(without_its_base(Path(shutil.copy(dora, tmp_path / "copy.safetensors"))))["readers"]["a1111"].endswith(
+        "; export --format lora"
+    )
 
 
 def test_a_plain_lora_is_not_told_to_become_one(tmp_path: Path) -> None:

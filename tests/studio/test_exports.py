@@ -51,6 +51,14 @@ def test_a_reader_that_counts_blocks_as_published_does_not_stand_in_a_toybox_sub
         shop.exports.formats("cat-1")
 
 
+def test_a_disk_that_takes_no_folder_is_told_in_a_sentence(shop: Shop) -> None:
+    shop.home.tmp.rmdir()
+    shop.home.tmp.write_text("in the way")
+    with pytest.raises(StudioError, match=r"^The export cannot be written: .*\. Free some space\.$"):
+        shop.exports.export("dog-1", "comfyui")
+    assert shop.exports.list() == []
+
+
 def test_an_export_is_a_file_and_a_row(shop: Shop) -> None:
     said: list[str] = []
     export = shop.exports.export("dog-1", "comfyui", on_note=said.append)

@@ -65,7 +65,15 @@ def test_names_and_ids_are_given_once(studio: Studio, photos: list[Path]) -> Non
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("Rubber Duck!", "rubber-duck"), ("кот", "subject"), ("../../etc", "etc"), ("a" * 90, "a" * 48), ("-", "subject")],
+    [
+        ("Omas Kännchen, süß", "omas-kannchen-suss"),
+        ("Café ½", "cafe-1-2"),
+        ("Rubber Duck!", "rubber-duck"),
+        ("кот", "subject"),
+        ("../../etc", "etc"),
+        ("a" * 90, "a" * 48),
+        ("-", "subject"),
+    ],
 )
 def test_any_words_become_a_safe_id(words: str, expected: str) -> None:
     assert slug(words) == expected

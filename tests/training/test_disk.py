@@ -114,20 +114,27 @@ REAL_OPEN, REAL_OS_OPEN = Path.open, os.open
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
+@pytest.mark.parametrize(("asked", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stop_that_comes_while_a_checkpoint_is_written(
-    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    asked: signal.Signals,
+    status: int,
+    tmp_path: Path,
+    undisturbed: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """It is written to its end; the run stops one step later and goes on as if nothing had happened."""
+    """It is written to its end; the run stops one step later and goes on as if nothing had happened. What a shell runs
+    after ``train &&`` does not begin."""
     folder, real = tmp_path / "run", checkpoint_module.write_bytes
 
     def interrupted(path: Path, content: bytes) -> None:
         if path.parent.name == ".checkpoint-2.writing" and path.name == checkpoint_module.OPTIMIZER:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), asked)
         real(path, content)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint_module, "write_bytes", interrupted)
-        assert train(folder, STEPS) == 0
+        assert train(folder, STEPS) == status
     said = capsys.readouterr().err
     assert "Stopping: the run is saved first." in said and "Stopped after 3 steps" in said
     assert [step_of(path) for path in checkpoints(folder)] == [1, 2, 3]

@@ -70,7 +70,9 @@ def test_a_run_that_is_killed_three_times_and_stopped_once(tmp_path: Path) -> No
     with started(command, tmp_path / "log") as process:
         wait_for_step(process, folder, reached + 2)
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(60) == 128 + signal.SIGTERM, "a shell would go on with an adapter that is half trained"
+    assert f"Stopped after {steps_logged(folder)} steps" in (tmp_path / "log").read_text()
+    assert "(the same command goes on)" in (tmp_path / "log").read_text()
     assert json.loads((folder / "status.json").read_text())["state"] == "stopped"
     stopped_at = len(metrics(folder))
     assert reached < stopped_at < steps

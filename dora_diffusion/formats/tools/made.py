@@ -45,7 +45,7 @@ class Made:
 
 
 def check_format(format_name: str, output: Path, adapters: Sequence[Path | None] = ()) -> None:
-    """Raises: ConfigError: the output is not what the format writes, or is one of the ``adapters`` it is made from."""
+    """``check_output`` for a format by its name. Raises: as that."""
     check_output(output, FORMATS.load(format_name), [path for path in adapters if path is not None])
 
 

@@ -7,7 +7,7 @@ from dora_diffusion.adapters import AdapterState
 from dora_diffusion.adapters.changes import needs_base
 from dora_diffusion.errors import AdapterError, ConfigError, FormatError, MachineError, ModelError
 from dora_diffusion.formats.format import Base, Format, Precision
-from dora_diffusion.formats.peft_format import is_peft_folder
+from dora_diffusion.formats.peft_format import is_empty_folder, is_peft_folder
 from dora_diffusion.formats.verify.against import judged, verify_against
 from dora_diffusion.formats.verify.compare import Verification
 from dora_diffusion.formats.verify.promises import further_readers_of, readers_of
@@ -30,7 +30,7 @@ def write_proved(
         ConfigError: a folder is in the way that is none of the format's.
         AdapterError, ConfigError, ModelError, MachineError: as ``Format.write`` and ``verify_against`` say.
     """
-    if output.is_dir() and not is_peft_folder(output):
+    if output.is_dir() and not is_peft_folder(output) and (form.suffix or not is_empty_folder(output)):
         raise ConfigError(f"{output} is there and is no folder of {form.name}'s; give another --output.")
     # Under its own name in a folder of its own: some headers repeat the name.
     folder = output.with_name(f".{output.name}.unproved")

@@ -21,7 +21,7 @@ from dora_diffusion.formats.verify import Verification, first_fault, readers_of
 from dora_diffusion.inference import merge
 from dora_diffusion.inference.device import PRECISIONS
 from dora_diffusion.registry import FORMATS
-from dora_diffusion.studio.export_formats import MERGED_FILE, MERGED_FOLDER
+from dora_diffusion.studio.export_formats import MERGED_FILE, MERGED_FOLDER, ONE_FILE
 from dora_diffusion.studio.exports import Verdict
 from dora_diffusion.studio.tasks.desk import Desk
 
@@ -126,7 +126,7 @@ def _merged(
     if worst > _BOUND[precision]:
         raise FormatError(f"The merged model is off by {worst:.1e} of its weights, and was not kept. Export it again.")
     words = f"{len(files.weights)} layers read back"
-    reader = "one-file checkpoint" if single_file else "diffusers"
+    reader = ONE_FILE if single_file else "diffusers"
     return made, [Verdict(reader, True, words, worst, of_change, True)]
 
 

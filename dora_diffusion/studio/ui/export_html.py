@@ -4,6 +4,7 @@ from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING
 
+from dora_diffusion.studio.export_formats import ONE_FILE
 from dora_diffusion.studio.ui.cards import size_words
 from dora_diffusion.studio.ui.html import button, link_to
 from dora_diffusion.studio.ui.tables import table
@@ -51,9 +52,9 @@ def proof_words(export: "Export") -> tuple[str, tuple[str, ...]]:
     """For whom the file is proved, in a clause, and for whom it is not, a clause each."""
     if not is_proved(export):
         return "not proved", ()
-    right = ", ".join(reader_name(verdict) for verdict in export.verdicts if verdict.ok)
+    right = [reader_name(verdict) for verdict in export.verdicts if verdict.ok and verdict.reader != ONE_FILE]
     wrong = tuple(reader_name(verdict) for verdict in export.verdicts if not verdict.ok)
-    return f"proved for {right}", wrong
+    return f"proved for {', '.join(right)}" if right else "proved by reading it back", wrong
 
 
 def result_html(export: "Export", name: str) -> str:

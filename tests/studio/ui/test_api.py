@@ -23,6 +23,7 @@ from gradio import utils
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from shop import Shop, fake_workshop
 
 from dora_diffusion.config import AppConfig
 from dora_diffusion.errors import MachineError, StudioError
@@ -30,6 +31,7 @@ from dora_diffusion.studio.ui import mcp
 from dora_diffusion.studio.ui.api import GROUPS
 from dora_diffusion.studio.ui.endpoints.answers import as_json
 from dora_diffusion.studio.ui.endpoints.boundary import endpoint
+from dora_diffusion.studio.ui.endpoints.making import MakingEndpoints
 from dora_diffusion.studio.ui.endpoints.uploads import MAX_FILES, received
 from dora_diffusion.studio.ui.launch import launch
 from dora_diffusion.studio.ui.offline import FETCHED, fetch_nothing
@@ -129,7 +131,7 @@ def test_the_types_that_clients_are_told(studio: DrawingStudio) -> None:
         ("compare", {"subject": "teapot-1", "prompt": "x", "mode": "strengths", "values": [0.1] * 37}, "at most 36"),
         ("compare", {"subject": "teapot-1", "prompt": "x", "mode": "faces"}, "'strengths'"),
         ("export", {"subject": "teapot-1", "format": "kohya", "precision": "fp8"}, "'fp16'"),
-        ("export", {"subject": "teapot-1", "format": "kohya", "rank": 10**9}, "1024"),
+        ("export", {"subject": "teapot-1", "format": "kohya", "rank": 513}, "less than or equal to 512"),
         ("use_checkpoint", {"subject": "teapot-1", "job": "job-1", "step": -3}, "greater than or equal to 0"),
         ("create_subject", {"files": "x", "class_noun": "dog"}, "a list of files"),
     ],
@@ -180,6 +182,21 @@ def test_export_tells_what_the_readers_said(call: Callable[..., Any], studio: Dr
     assert studio.asked[-1] == ("export", {**asked, "job_id": "job-1", "step": 20})
     assert file["orig_name"] == "teapot-1-lora.safetensors" and told["verdicts"][0]["ok"] is True
     assert "path" not in told  # gradio_client would take it for another file to download
+
+
+def test_formats_tells_the_readers_of_a_subjects_base(tmp_path: Path) -> None:
+    shop = Shop(tmp_path / "home", fake_workshop(tmp_path), **{"dog-1": None})
+    ask = endpoint(MakingEndpoints(shop).formats, shop.home.log_file)  # type: ignore[arg-type]
+
+    def readers(**given: Any) -> dict[str, list[str]]:
+        return {note["name"]: note["readers"] for note in ask(**given)}
+
+    assert "A1111" in readers()["lora"] and readers() == readers(subject=None)
+    of_toybox = readers(subject="dog-1")
+    assert "A1111" not in of_toybox["lora"] and of_toybox["merged_checkpoint"] == []
+    with pytest.raises(gr.Error, match="no subject called"):
+        ask(subject="cat-1")
+    shop.close()
 
 
 def test_answers_name_no_file_of_the_server(call: Callable[..., Any], studio: DrawingStudio) -> None:

@@ -10,6 +10,7 @@ import pytest
 from fake_makers import BAD, GOOD
 
 from dora_diffusion.errors import StudioError
+from dora_diffusion.studio.export_formats import ONE_FILE
 from dora_diffusion.studio.ui.choices import Entries
 from dora_diffusion.studio.ui.export import ExportActions, _form
 from dora_diffusion.studio.ui.export_html import formats_html, is_proved, result_html
@@ -50,6 +51,14 @@ def test_a_proved_file_is_shown_with_its_proof(actions: ExportActions, studio: A
     assert studio.exports.asked == [
         {"subject_id": "teapot-1", "format": "diffusers", "precision": "fp32", "job_id": None, "step": None}
     ]
+
+
+def test_a_model_that_no_program_was_asked_about_is_proved_for_none(actions: ExportActions, studio: Any) -> None:
+    """A whole model in one file is read back tensor by tensor; of toybox there is no program that loads it."""
+    studio.exports.verdicts = (replace(GOOD, reader=ONE_FILE),)
+    line, html, _ = list(actions.export(*FORM, HERE))[-1]
+    assert "✓ Proved by reading it back." in html and "is proved by reading it back" in line
+    assert "proved for" not in html + line + actions.earlier("") and "Download" in html
 
 
 @pytest.mark.parametrize(

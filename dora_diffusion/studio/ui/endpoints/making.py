@@ -6,7 +6,7 @@ import gradio as gr
 from pydantic import Field
 
 from dora_diffusion.studio.comparisons import Mode
-from dora_diffusion.studio.exports import FormatNote
+from dora_diffusion.studio.exports import MAX_RANK, FormatNote
 from dora_diffusion.studio.orders import Order
 from dora_diffusion.studio.ui.endpoints.answers import ExportDetails, GridDetails, export_details, file
 from dora_diffusion.studio.ui.endpoints.boundary import Limit, Offset, Step
@@ -43,13 +43,16 @@ class MakingEndpoints:
         """
         return [picture.order for picture in self.studio.pictures.history(subject, limit, offset)]
 
-    def formats(self) -> list[FormatNote]:
+    def formats(self, subject: str | None = None) -> list[FormatNote]:
         """The formats of export.
 
+        Args:
+            subject: its id: programs that are not right on its base are left out; null tells of the published models.
+
         Returns:
-            name, what it is, the programs that read it right, and what it does not carry.
+            name, what it is, the programs that read it right (there may be none), and what it does not carry.
         """
-        return self.studio.exports.formats()
+        return self.studio.exports.formats(subject)
 
     def generate(
         self,
@@ -162,7 +165,7 @@ class MakingEndpoints:
         format: str,
         precision: Literal["fp32", "fp16", "bf16"] = "fp32",
         strength: float = 1.0,
-        rank: Annotated[int, Field(ge=1, le=1024)] | None = None,
+        rank: Annotated[int, Field(ge=1, le=MAX_RANK)] | None = None,
         job: str | None = None,
         step: Step | None = None,
     ) -> tuple[gr.FileData, ExportDetails]:
