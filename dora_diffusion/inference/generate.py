@@ -26,7 +26,8 @@ def generate(config: GenerateConfig, on_step: OnStep | None = None) -> list[Path
     """Draw ``config.num_images`` pictures and return the files, each carrying its settings.
 
     Raises:
-        ConfigError: no prompt was given, and the adapter knows none; or the base has not so many sampling steps.
+        ConfigError: no prompt was given, and the adapter knows none; it holds a placeholder of the training's prompts;
+            or the base has not so many sampling steps.
         ModelError, FormatError, AdapterError: base or adapter cannot be read, or do not fit.
         MachineError: the memory does not suffice, or the folder cannot be written to.
     """
@@ -61,9 +62,17 @@ def generate(config: GenerateConfig, on_step: OnStep | None = None) -> list[Path
 
 
 def _prompt_for(config: GenerateConfig, state: AdapterState | None) -> str:
-    prompt = config.prompt or (state.metadata.get("instance_prompt") if state else None)
+    taught = state.metadata.get("instance_prompt") if state else None
+    prompt = config.prompt or taught
     if not prompt:
         raise ConfigError("What shall be drawn? Give --prompt 'a photo of ...'.")
+    for placeholder in ("{trigger}", "{class}"):
+        if placeholder in prompt:
+            example = f" The adapter was taught with {taught!r}." if taught else ""
+            raise ConfigError(
+                f"--prompt is drawn as it is written, and {placeholder} in {prompt!r} is filled in by a training alone: "
+                f"write the words themselves.{example}"
+            )
     return prompt
 
 

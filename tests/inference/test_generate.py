@@ -132,6 +132,14 @@ def test_without_a_prompt_the_one_of_the_training_is_drawn(run_folder, tmp_path)
         generate(GenerateConfig(output_dir=tmp_path / "out", **FEW))
 
 
+@pytest.mark.parametrize("placeholder", ["{trigger}", "{class}"])
+def test_a_placeholder_of_a_training_is_refused_with_what_was_taught(run_folder, tmp_path, placeholder):
+    prompt = f"a photo of {placeholder} in the snow"
+    with pytest.raises(ConfigError, match=r"write the words themselves. The adapter was taught with 'a photo of sks"):
+        generate(GenerateConfig(adapter=run_folder, prompt=prompt, output_dir=tmp_path / "out", **FEW))
+    assert not list(tmp_path.glob("out/*"))
+
+
 def test_what_is_drawn_is_kept_when_the_rest_is_interrupted(tmp_path):
     def interrupt(done, total):
         assert total == 3 * FEW["num_inference_steps"]
