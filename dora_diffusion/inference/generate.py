@@ -70,8 +70,8 @@ def _prompt_for(config: GenerateConfig, state: AdapterState | None) -> str:
         if placeholder in prompt:
             example = f" The adapter was taught with {taught!r}." if taught else ""
             raise ConfigError(
-                f"--prompt is drawn as it is written, and {placeholder} in {prompt!r} is filled in by a training alone: "
-                f"write the words themselves.{example}"
+                f"--prompt is drawn as it is written; {placeholder} in {prompt!r} would be filled in by a training "
+                f"alone: write the words themselves.{example}"
             )
     return prompt
 
