@@ -391,9 +391,9 @@ def test_a_read_only_folder(refuse: Refuse, train: Refuse, adapter: Path, monkey
 
 
 def test_a_full_disk(refuse: Refuse, adapter: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert main(["export", "--adapter", str(adapter), "--output", "a.safetensors"]) == 0  # an old one, which must stay
     monkeypatch.setattr(os, "fsync", fail_with(errno.ENOSPC))
     monkeypatch.setattr(Image.Image, "save", fail_with(errno.ENOSPC))
-    (here / "a.safetensors").write_bytes(b"the old file")
     told = refuse("export", "--adapter", adapter, "--output", "a.safetensors")
     assert "a.safetensors cannot be written: No space left on device. Free some space" in told
     (here / "outputs").mkdir()
