@@ -162,7 +162,7 @@ def preview_strip(photos: Sequence[Path], previews: "Sequence[Preview]", best_st
     for preview in previews:
         steps.setdefault(preview.step, []).append(preview)
     for step, drawn in sorted(steps.items()):
-        title = f"★ Step {step}, most like your photos" if step == best_step else f"Step {step}"
+        title = f"★ Step {step}, closest" if step == best_step else f"Step {step}"
         cells.append(_cell(title, "".join(picture(each.path, f"step {step}: {each.prompt}") for each in drawn[:4])))
     return f'<div class="previews" tabindex="0" role="group" aria-label="Previews by step">{"".join(cells)}</div>'
 

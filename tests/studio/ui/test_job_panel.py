@@ -213,7 +213,7 @@ def test_previews_come_by_step_after_the_photos() -> None:
     assert re.findall("<figcaption>(.*?)</figcaption>", html) == [
         "Your photos",
         "Step 0",
-        "★ Step 50, most like your photos",
+        "★ Step 50, closest",
     ]
     assert panel.preview_strip([Path("01.jpg")], [], None) == ""
 
