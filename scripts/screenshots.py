@@ -109,6 +109,7 @@ class Camera:
     def take(self, name: str, until: str) -> None:
         """The whole page in every look, once ``until`` is there."""
         self.each(lambda page: page.locator(until).first.wait_for(timeout=120_000))
+        self.each(lambda page: page.evaluate("window.scrollTo(0, 0)"))  # what sticks would lie over the middle
         time.sleep(1)
         for (width, scheme), page in self.pages.items():
             page.screenshot(path=self._folder / f"{name}-{width}-{scheme}.png", full_page=True)
