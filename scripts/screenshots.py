@@ -119,6 +119,7 @@ class Camera:
 def show(page: Page, tab: str) -> None:
     """Open a tab, also where a narrow page keeps it behind the dots."""
     named = page.get_by_role("tab", name=tab, exact=True)
+    page.locator("#tabs button:visible").first.wait_for()  # a page that was just loaded has none yet
     if named.count() and named.first.is_visible():
         named.first.click()
         return

@@ -23,6 +23,11 @@ def run_folder(job: Path) -> Path:
     return job / "run"
 
 
+def photo_names(job: Path) -> list[str]:
+    """The photos of a job, by name."""
+    return sorted(file.name for file in _entries(job / "photos"))
+
+
 def adapter_path(job: Path, step: int) -> Path:
     """Where the adapter of a checkpoint is kept."""
     return job / "adapters" / f"step-{step:06d}.safetensors"

@@ -33,6 +33,7 @@ Previews = list[Preview]
 Rows = list[sqlite3.Row]
 Curve = list[tuple[int, float]]
 Steps = list[int]
+Names = list[str]
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 _LISTED = (
@@ -175,6 +176,10 @@ class Jobs:
     def checkpoints(self, id: str) -> Steps:
         """The steps whose adapter can be used, in order."""
         return job_files.adapter_steps(self._folder(id))
+
+    def photos(self, id: str) -> Names:
+        """The names of the photos it is trained with: those of its subject as it was put in line."""
+        return job_files.photo_names(self._folder(id))
 
     def adapter(self, id: str, step: int | None = None) -> Path:
         """The adapter file of a step, or of the end.

@@ -93,7 +93,7 @@ def test_a_draft_outlives_a_reload(
     page.locator("#teach-thumbs button[data-do=remove]").last.click()
     page.locator("#teach-thumbs [data-count='2']").wait_for()
     page.wait_for_function("document.activeElement.dataset.do === 'remove'")  # not the page's top
-    assert "Add at least 1 more" in page.locator("#teach-thumbs").inner_text()
+    assert "Fewer than 3 teach little" in page.locator("#teach-thumbs").inner_text()
     page.reload(wait_until="domcontentloaded")
     page.locator("#teach-thumbs [data-count='2']").wait_for()
     add_photos(page, photos[3:])
@@ -105,6 +105,37 @@ def test_a_draft_outlives_a_reload(
     press(page, "teach-new")
     page.locator("#teach-thumbs [data-count='0']").wait_for()
     assert page.locator("#teach-noun input").input_value() == ""
+
+
+def test_a_name_is_not_taken_from_who_is_writing_it(
+    fake_studio: FakeStudio, open_page: OpenPage, photos: list[Path]
+) -> None:
+    """What the subject is called by itself arrives while the next field is being written."""
+    page = open_page(fake_studio())
+    add_photos(page, photos)
+    page.locator("#teach-noun input").fill("teapot")
+    page.locator("#teach-name input").press_sequentially("Tea & <Co>", delay=150)
+    page.locator("#job-line", has_text="Teapot 1 is ready to be taught").wait_for()  # the answer is there
+    assert page.locator("#teach-name input").input_value() == "Tea & <Co>"
+    page.locator("#teach-name input").blur()
+    page.locator("#job-line", has_text="Tea & <Co> is ready to be taught").wait_for()
+
+
+def test_what_was_begun_is_found_again(fake_studio: FakeStudio, open_page: OpenPage, photos: list[Path]) -> None:
+    page = open_page(fake_studio())
+    page.locator("#teach-samples button", has_text="Robot").click()
+    page.locator("#job-line[data-state=draft]").wait_for()
+    press(page, "teach-new")
+    page.locator("#teach-thumbs [data-count='0']").wait_for()
+    add_photos(page, photos[:2])
+    page.get_by_role("tab", name="Subjects").click()  # another one is looked at
+    page.locator(".subject-card", has_text="robot").get_by_role("button", name="Open").click()
+    page.get_by_role("tab", name="Teach").click()
+    page.locator("#teach-thumbs [data-count='5']").wait_for()
+    press(page, "teach-new")
+    page.locator("#teach-thumbs [data-count='2']").wait_for()
+    press(page, "teach-new")
+    page.locator("#teach-thumbs [data-count='0']").wait_for()
 
 
 def test_what_is_missing_is_told_beside_the_button(

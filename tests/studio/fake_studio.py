@@ -167,6 +167,7 @@ class FakeJobs:
         self.drawn: list[Preview] = []
         self.alike: list[tuple[int, float]] = []
         self.steps: list[int] = []
+        self.kept: dict[str, list[str]] = {}
 
     def touch(self) -> None:
         self._revision += 1
@@ -243,6 +244,9 @@ class FakeJobs:
 
     def likeness(self, id: str) -> list[tuple[int, float]]:
         return self.alike
+
+    def photos(self, id: str) -> list[str]:
+        return self.kept.get(id) or [photo.name for photo in self._subjects.photos(self.get(id).subject_id)]
 
     def checkpoints(self, id: str) -> list[int]:
         return self.steps

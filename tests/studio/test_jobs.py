@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from waiting import wait_until
 
 from dora_diffusion.config import TrainConfig
@@ -74,6 +75,17 @@ def test_a_training_goes_from_queued_to_done(make_studio: MakeStudio, photos: li
     assert [step for step, _ in studio.jobs.likeness(id)] == [2, 4, 6, 8, 10, 12]
     assert job.best_step == 12 and job.likeness == pytest.approx(0.95)
     assert studio.subjects.adapter(job.subject_id) == studio.jobs.adapter(id)
+
+
+def test_a_job_keeps_the_photos_it_was_put_in_line_with(make_studio: MakeStudio, photos: list[Path]) -> None:
+    studio = make_studio()
+    subject = studio.subjects.create(photos[:2], "", "duck")
+    given = [photo.name for photo in studio.subjects.photos(subject.id)]
+    job = studio.jobs.enqueue(subject.id, "quick")
+    Image.effect_noise((80, 60), 90).save(photos[2])
+    assert studio.subjects.add_photos(subject.id, photos[2:]) == []
+    assert studio.jobs.photos(job.id) == given
+    assert len(studio.subjects.photos(subject.id)) == 3
 
 
 def test_previews_lie_where_a_page_may_show_them(make_studio: MakeStudio, photos: list[Path]) -> None:

@@ -112,6 +112,20 @@ def same_subject(current: str | None, subject_id: str) -> bool:
     return bool(current) and str(current).split("@")[0] == subject_id
 
 
+def followed(values: list[str], subject_id: str, current: str | None) -> str | None:
+    """The entry to show when the page turns to a subject; None: what is shown stays.
+
+    A subject of which there is nothing yet leaves what somebody chose; a page that is fresh shows the newest of
+    the others.
+    """
+    if not subject_id or (same_subject(current, subject_id) and current in values):
+        return None
+    of_subject = [value for value in values if same_subject(value, subject_id)]
+    is_chosen = current in values and bool(subject_of(current))
+    newest = [value for value in values if subject_of(value)]
+    return next(iter(of_subject or ([] if is_chosen else newest)), None)
+
+
 def subject_of(value: object) -> str:
     """The subject's id in an entry; "" for a base alone."""
     return "" if not isinstance(value, str) or value.startswith(BASE) else value.split("@")[0]

@@ -6,7 +6,7 @@ import gradio as gr
 
 from dora_diffusion.studio.comparisons import MODES
 from dora_diffusion.studio.orders import MAX_SEED, MAX_STEPS, MAX_STRENGTH
-from dora_diffusion.studio.ui.choices import same_subject, subject_of, target
+from dora_diffusion.studio.ui.choices import followed, subject_of, target
 from dora_diffusion.studio.ui.compare_actions import IDLE, CompareActions
 from dora_diffusion.studio.ui.controls import choice
 from dora_diffusion.studio.ui.drawing import DRAW
@@ -114,10 +114,7 @@ def _bind_form(studio: "Studio", actions: CompareActions, shared: Shared, parts:
     plain, subject = shared.plain, parts["subject"]
 
     def follow(subject_id: str, current: str | None) -> Any:
-        values = [value for _, value in actions.subjects()]
-        of_subject = [value for value in values if same_subject(value, subject_id)]
-        is_shown = same_subject(current, subject_id) and current in values
-        return gr.skip() if not subject_id or not of_subject or is_shown else of_subject[0]
+        return followed([value for _, value in actions.subjects()], subject_id, current) or gr.skip()
 
     def opened(value: str | None, prompt: str | None, written: str) -> tuple[Any, Any]:
         chosen = target(studio, value).subject if value else None

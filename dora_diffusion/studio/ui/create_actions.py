@@ -12,7 +12,7 @@ import gradio as gr
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.orders import RANDOM, Order, checked, decided
 from dora_diffusion.studio.prompts import inserted, renamed
-from dora_diffusion.studio.ui.choices import Choices, label_of, same_subject, target, value_of
+from dora_diffusion.studio.ui.choices import Choices, followed, label_of, target, value_of
 from dora_diffusion.studio.ui.controls import number_in, words_of
 from dora_diffusion.studio.ui.drawing import (
     STARTING,
@@ -60,7 +60,7 @@ class CreateActions(OwnOrders):
         return gr.Dropdown(choices=self.entries(current))
 
     def follow(self, subject_id: str, checkpoint: str, current: str | None) -> Any:
-        """The entry for what was chosen on another tab; nothing changes where it cannot be drawn.
+        """The entry for what was chosen on another tab; see ``followed``.
 
         Args:
             checkpoint: "job-3:200", or "" for the subject itself.
@@ -70,9 +70,7 @@ class CreateActions(OwnOrders):
         values = [value for _, value in choices]
         if wanted in values:
             return gr.Dropdown(choices=choices, value=wanted)
-        of_subject = [value for value in values if same_subject(value, subject_id)]
-        is_shown = same_subject(current, subject_id) and current in values
-        return gr.skip() if not subject_id or not of_subject or is_shown else of_subject[0]
+        return followed(values, subject_id, current) or gr.skip()
 
     def opened(self, value: str | None, prompt: str | None, written: str) -> tuple[Any, ...]:
         """What follows from another entry: a prompt for it where the user wrote none.

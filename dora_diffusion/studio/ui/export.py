@@ -8,7 +8,7 @@ import gradio as gr
 from dora_diffusion.config.ranks import DEFAULT_RANK
 from dora_diffusion.errors import DoraError, StudioError
 from dora_diffusion.studio.orders import MAX_STRENGTH
-from dora_diffusion.studio.ui.choices import Choices, checkpoints
+from dora_diffusion.studio.ui.choices import Choices, checkpoints, followed
 from dora_diffusion.studio.ui.controls import choice
 from dora_diffusion.studio.ui.drawing import DRAW, behind, check_writable, state_line
 from dora_diffusion.studio.ui.export_html import earlier_html, formats_html, is_proved, proof_words, result_html
@@ -125,7 +125,7 @@ def _bind(actions: "ExportActions", shared: Shared, parts: Parts) -> None:
     shared.on_tick(actions.table, [parts["format"], parts["subject"]], [parts["table"]])
     shared.on_tick(actions.earlier, [parts["asks"]], [parts["earlier"]])
     chosen = [shared.subject.change, shared.ready.change]
-    gr.on(chosen, plain(actions.follow), shared.subject, parts["subject"], **QUIET)
+    gr.on(chosen, plain(actions.follow), [shared.subject, parts["subject"]], parts["subject"], **QUIET)
     parts["subject"].input(lambda value: value or gr.skip(), parts["subject"], shared.subject, **QUIET)
     parts["subject"].change(lambda: CURRENT, None, parts["checkpoint"], **QUIET)
     fields = [parts["strength"], parts["rank"], parts["table"]]
@@ -164,9 +164,9 @@ class ExportActions(OwnOrders):
         """HTML of what the formats are for, the chosen one marked."""
         return formats_html(self.formats(subject_id), name)
 
-    def follow(self, subject_id: str) -> Any:
-        """The subject that was chosen on another tab, where it can be exported."""
-        return subject_id if subject_id in [value for _, value in self.subjects()] else gr.skip()
+    def follow(self, subject_id: str, current: str | None) -> Any:
+        """The subject that was chosen on another tab, where it can be exported; see ``followed``."""
+        return followed([value for _, value in self.subjects()], subject_id, current) or gr.skip()
 
     def checkpoints(self, subject_id: str | None) -> gr.Dropdown:
         """The checkpoints of the chosen subject."""

@@ -10,6 +10,7 @@ from dora_diffusion.studio.ui.html import button, likeness_words, picture
 if TYPE_CHECKING:
     from dora_diffusion.studio.jobs import Job, Preview
 
+SOON_S = 5.0  # the last words of the training before take as long
 # The sign is beside the word, never instead of it.
 SIGNS = {
     "draft": "○",
@@ -98,7 +99,8 @@ def numbers(job: "Job", prefix: str) -> str:
 def waiting(job: "Job") -> str:
     """Where a queued job stands in the line, and when it is expected to start."""
     place = "Next in line" if not job.position else f"{ordinal(job.position + 1)} in line"
-    start = "" if job.starts_in is None else f", starts in about {time_left(job.starts_in)}"
+    soon = job.starts_in is not None and job.starts_in < SOON_S
+    start = "" if job.starts_in is None else f", starts {'soon' if soon else f'in about {time_left(job.starts_in)}'}"
     return f'<span class="number">{place}{start}</span>'
 
 

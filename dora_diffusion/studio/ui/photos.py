@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 FEW = 3
 NOUN = "#teach-noun :is(input, textarea)"  # what comes after the photos
+OTHERS = (
+    '<p class="quiet" data-others="true">The training that waits or runs keeps the photos it was started with. '
+    "Train again afterwards to use these.</p>"
+)
 ADVICE = "Three to twenty, from different sides and in different places. They are stored here and nowhere else."
 
 
@@ -61,7 +65,8 @@ def build_photos(
 
     def look(subject_id: str) -> tuple[str, str]:
         photos = studio.subjects.photos(subject_id) if find(studio, subject_id) else []
-        return thumbs_html(photos), "" if photos else samples_html(studio.subjects.samples())
+        shown = thumbs_html(photos) + (OTHERS if photos and are_others(studio, subject_id, photos) else "")
+        return shown, "" if photos else samples_html(studio.subjects.samples())
 
     shared.on_tick(look, [shared.subject], [thumbs, samples])
     uploaded = files.upload(
@@ -84,12 +89,19 @@ def draft(studio: "Studio", noun: str, name: str, trigger: str, base: str) -> "S
     )
 
 
+def are_others(studio: "Studio", subject_id: str, photos: "Sequence[PhotoNote]") -> bool:
+    """Whether the training that waits or runs has other photos than its subject has now."""
+    unfinished = [job for job in studio.jobs.of_subject(subject_id) if not job.has_ended]
+    now = {photo.name for photo in photos}
+    return any(set(studio.jobs.photos(job.id)) != now for job in unfinished)
+
+
 def thumbs_html(photos: "Sequence[PhotoNote]") -> str:
     """The thumbnails with what is to be said about each, and how many there are."""
     if not photos:
         return f'<p class="quiet" data-count="0">{ADVICE}</p>'
     count = f"{len(photos)} photo{'s' if len(photos) > 1 else ''}"
-    more = f" Add at least {FEW - len(photos)} more: one view teaches little." if len(photos) < FEW else ""
+    more = f" Fewer than {FEW} teach little: add more if you can." if len(photos) < FEW else ""
     cells = "".join(_thumb(photo, number) for number, photo in enumerate(photos, 1))
     found = "".join(f"<li>⚠ {escape(words)}</li>" for photo in photos for words in photo.findings)
     notes = f'<ul class="findings">{found}</ul>' if found else ""

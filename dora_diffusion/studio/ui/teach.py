@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from dora_diffusion.studio.studio import Studio
     from dora_diffusion.studio.subjects import Subject
 
-NO_PHOTOS = "Add photos of your subject first: three to twenty, from different sides and in different places."
+NO_PHOTOS = (
+    "Add photos of your subject first: three to twenty, from different sides and in different places. Those that are "
+    "being read count as soon as they are shown."
+)
 WHAT = "What is it? Write one or two words, for example: teapot, dog, backpack."
 
 
@@ -57,7 +60,7 @@ class Teach:
         _bind_cost(studio, shared, base, quality, overrides, cost)
         _bind_train(studio, shared, [owner, *words, quality, overrides], train, fault)
         train.click(lambda: "", None, refused, **QUIET)  # what was left out is seen; what comes now is another thing
-        new.click(lambda: "", None, shared.subject, **QUIET)
+        _bind_new(studio, shared, new)
 
 
 TEACH = Teach()
@@ -145,11 +148,10 @@ def _bind_words(
     by a subject that his own photos have just made.
     """
 
-    def keep(subject_id: str, whose: str, noun: str, name: str, trigger: str, base: str) -> Any:
+    def keep(subject_id: str, whose: str, noun: str, name: str, trigger: str, base: str) -> str:
         if find(studio, subject_id) is None or whose != subject_id:
-            return gr.skip()
-        kept = keep_words(studio, subject_id, noun, name, trigger, base)
-        return gr.skip() if name else kept.name
+            return ""
+        return keep_words(studio, subject_id, noun, name, trigger, base).name
 
     def load(subject_id: str, whose: str) -> tuple[Any, ...]:
         subject = find(studio, subject_id)
@@ -172,16 +174,20 @@ def _bind_words(
     shared.then_tick(
         shared.subject.change(shared.plain(load), [shared.subject, owner], [owner, *words, quality], **QUIET)
     )
-    uploaded.then(shared.plain(keep), [shared.subject, owner, *words], name, **QUIET)
+    called = gr.Textbox(visible="hidden", elem_id="teach-called", label="What the subject is called")
+    whole = [shared.subject, owner, *words]
+    uploads = uploaded.then(shared.plain(keep), whole, called, **QUIET)
     # Words are kept when their field is left, not letter by letter: the first one names the subject.
-    gr.on(
+    left = gr.on(
         [noun.blur, noun.submit, name.blur, name.submit, trigger.blur, trigger.submit, base.input],
         shared.plain(keep),
-        [shared.subject, owner, *words],
-        name,
+        whole,
+        called,
         trigger_mode="always_last",
         **QUIET,
     )
+    for kept in (uploads, left):  # in the browser: while the answer was on its way, a name may have been begun
+        kept.then(None, [called, name], name, js="(called, name) => name || called", api_visibility="private")
     base.input(shared.plain(other_base), [shared.subject, base, quality], quality, **QUIET)
 
 
@@ -193,6 +199,25 @@ def keep_words(studio: "Studio", subject_id: str, noun: str, name: str, trigger:
         )
     except DoraError:
         return studio.subjects.get(subject_id)
+
+
+def _bind_new(studio: "Studio", shared: Shared, new: gr.Button) -> None:
+    """An empty form; or what was begun on this page before another subject was looked at."""
+    begun = gr.Textbox(visible="hidden", elem_id="teach-begun", label="What was begun here")
+
+    def is_begun(subject_id: str) -> bool:
+        subject = find(studio, subject_id)
+        # With words it has a card on Subjects; photos alone would be seen nowhere.
+        return subject is not None and not subject.class_noun and bool(studio.subjects.photos(subject.id))
+
+    def note(subject_id: str) -> Any:
+        return subject_id if subject_id and is_begun(subject_id) else gr.skip()
+
+    def another(subject_id: str, begun_id: str) -> str:
+        return begun_id if begun_id != subject_id and is_begun(begun_id) else ""
+
+    shared.subject.change(shared.plain(note), shared.subject, begun, **QUIET)
+    new.click(shared.plain(another), [shared.subject, begun], shared.subject, **QUIET)
 
 
 def _bind_cost(

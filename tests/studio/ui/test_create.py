@@ -235,7 +235,8 @@ def test_another_tabs_choice_is_followed_where_it_can_be_drawn(actions: CreateAc
     assert actions.follow("teapot-1", "", "teapot-1") == gr.skip()
     assert actions.follow("", "", "base:toybox") == gr.skip()
     untaught = studio.subjects.create([], "Cup", "cup")
-    assert actions.follow(untaught.id, "", "base:toybox") == gr.skip()
+    assert actions.follow(untaught.id, "", "teapot-1") == gr.skip(), "what was chosen stays"
+    assert actions.follow(untaught.id, "", "base:toybox") == "teapot-1", "a fresh page shows the newest that there is"
     tried = actions.follow("teapot-1", "job-1:100", "teapot-1")
     assert tried.value == "teapot-1@job-1@100" and "step 100" in tried.choices[-1][0]
     assert actions.follow("teapot-1", "job-1:999", "base:toybox") == "teapot-1"

@@ -155,10 +155,11 @@ def test_a_stopped_export_says_so(actions: ExportActions, studio: Any) -> None:
 
 
 def test_another_tabs_choice_is_followed_where_it_can_be_exported(actions: ExportActions, studio: Any) -> None:
-    assert actions.follow("teapot-1") == "teapot-1"
+    assert actions.follow("teapot-1", None) == "teapot-1"
     studio.jobs.steps = []
     cup = studio.subjects.create([], "Cup", "cup")
-    assert actions.follow(cup.id) == gr.skip() and actions.follow("") == gr.skip()
+    assert actions.follow(cup.id, "teapot-1") == gr.skip() and actions.follow("", None) == gr.skip()
+    assert actions.follow(cup.id, None) == "teapot-1", "a fresh page shows the newest that there is"
 
 
 def test_a_read_only_studio_exports_nothing(actions: ExportActions, studio: Any) -> None:

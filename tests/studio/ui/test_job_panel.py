@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from fake_studio import FakeStudio, a_job, a_subject
@@ -218,6 +218,24 @@ def test_previews_come_by_step_after_the_photos() -> None:
     assert panel.preview_strip([Path("01.jpg")], [], None) == ""
 
 
+def test_a_training_that_has_other_photos_than_are_shown_says_so(tmp_path: Path) -> None:
+    studio: Any = FakeStudio(tmp_path)
+    made = studio.subjects.create_from_sample("teapot")
+    job = studio.jobs.put(a_job(subject_id=made.id, state="queued"))
+    shown = studio.subjects.photos(made.id)
+    assert not photos.are_others(studio, made.id, shown)
+    studio.subjects.remove_photo(made.id, "05.jpg")
+    studio.jobs.kept[job.id] = [photo.name for photo in shown]
+    assert photos.are_others(studio, made.id, studio.subjects.photos(made.id))
+    studio.jobs.put(replace(job, state="done"))
+    assert not photos.are_others(studio, made.id, studio.subjects.photos(made.id))
+
+
+def test_a_training_that_is_about_to_start_starts_soon() -> None:
+    assert "starts soon" in panel.waiting(a_job(state="queued", position=0, starts_in=0.2))
+    assert "starts in about 6 s" in panel.waiting(a_job(state="queued", position=0, starts_in=6.0))
+
+
 def test_photos_show_their_findings_and_how_many_are_missing(tmp_path: Path) -> None:
     studio = FakeStudio(tmp_path)
     made = studio.subjects.create_from_sample("teapot")
@@ -225,6 +243,6 @@ def test_photos_show_their_findings_and_how_many_are_missing(tmp_path: Path) -> 
     for name in ("03.jpg", "04.jpg", "05.jpg"):
         studio.subjects.remove_photo(made.id, name)
     html = photos.thumbs_html(studio.subjects.photos(made.id))
-    assert 'data-count="2"' in html and "Add at least 1 more" in html
+    assert 'data-count="2"' in html and "Fewer than 3 teach little" in html
     assert "⚠ It is &lt;b&gt;blurred&lt;/b&gt;." in html
     assert 'data-photo="01.jpg" aria-label="Remove photo 1, 01.jpg"' in html
