@@ -37,9 +37,25 @@ def text_of(page: Any, elem_id: str) -> str:
     return str(page.locator(f"#{elem_id} textarea, #{elem_id} input").first.input_value())
 
 
+# Whether a field still says what was written into it some frames later.
+STAYS = """async (field, words) => {
+  for (let frame = 0; frame < 10; frame++) {
+    await new Promise(requestAnimationFrame);
+    if (!field.isConnected || field.value !== words) return false;
+  }
+  return true;
+}"""
+
+
 def write(page: Any, elem_id: str, words: str) -> None:
-    """Write into a field."""
-    page.locator(f"#{elem_id} textarea, #{elem_id} input").first.fill(words)
+    """Write into a field, as somebody does who sees it: a part that is just being opened puts its fields in anew, with
+    what they said before, faster than anybody writes but a test."""
+    field = page.locator(f"#{elem_id} textarea, #{elem_id} input").first
+    for _ in range(10):
+        field.fill(words)
+        if field.evaluate(STAYS, words):
+            return
+    raise AssertionError(f"{elem_id} does not keep {words!r}")
 
 
 def wait_until(page: Any, elem_id: str, words: str, timeout_s: float = 20) -> None:
