@@ -1,6 +1,7 @@
 """What every test may rely on: the small base, a home folder of its own, no network."""
 
 import ctypes
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -22,12 +23,33 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     return home
 
 
-@pytest.fixture(scope="module", autouse=True)
-def memory_given_back() -> Iterator[None]:
-    """What a file's tests freed goes back to the system: kept for reuse, it grows to gigabytes in each worker."""
+class Heap:
+    """What this process holds. Freed memory that is kept for reuse grows to gigabytes over thousands of tests."""
+
+    def __init__(self) -> None:
+        self._least = self._held()
+
+    def give_back(self) -> None:
+        """Let the system have what is free, once much has come together."""
+        if self._held() > self._least + 2**28:
+            gc.collect()
+            ctypes.CDLL(None).malloc_trim(0)
+            self._least = self._held()
+
+    def _held(self) -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture(scope="session")
+def heap() -> Heap | None:
+    return Heap() if sys.platform == "linux" else None
+
+
+@pytest.fixture(autouse=True)
+def memory_given_back(heap: Heap | None) -> Iterator[None]:
     yield
-    if sys.platform == "linux":
-        ctypes.CDLL(None).malloc_trim(0)
+    if heap is not None:
+        heap.give_back()
 
 
 @pytest.fixture(scope="session")
